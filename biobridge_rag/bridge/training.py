@@ -1,0 +1,235 @@
+"""Trains the default bridge: a closed-form start, refined by InfoNCE on leave-one-out predictions.
+
+Knows: the graph's edges, embedding tables, torch. Does not know: encoders, the store, evaluation.
+
+1. Coordinates. Every node of a type gets a unit vector: its frozen embedding's principal components (whitened) plus a random
+   code, so that likeness carries over and near twins stay apart (Johnson & Lindenstrauss: random codes are nearly orthogonal).
+2. Closed form. For each relation, kernel ridge regression from heads to the coordinates of their tails, decorrelated.
+3. InfoNCE. A low-rank map, a shift and the weight of the projected head are trained for each relation against all tails of
+   the type. Their inputs are the exact leave-one-out predictions of step 2, so what is optimised is the ranking for heads
+   that the regression has not seen. The refinement is kept where it ranks better on heads held out of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg, sparse
+
+from biobridge_rag.bridge.loss import info_nce
+from biobridge_rag.bridge.model import KernelBridge, RelationWeights, kernel, unit
+from biobridge_rag.errors import InputError
+from biobridge_rag.types import Indices, KnowledgeGraph, Relation, Vectors
+
+Progress = Callable[[str, int, int], None]
+MAX_HEADS = 8192
+_BATCH = 256
+_FOLDS = 2
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """hidden: width of the bridge space (None: 256 below 2,000 nodes, else 1024); epochs: InfoNCE passes over the heads."""
+
+    hidden: int | None = None
+    epochs: int = 4
+    seed: int = 0
+    ridge: float = 1.0
+    temperature: float = 0.05
+    learning_rate: float = 3e-4
+    rank: int = 64
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Honest predictions for training heads: rows (h,) in the head type's table, transforms (h, hidden), each made without
+    that head's own edges."""
+
+    rows: Indices
+    transforms: Vectors
+
+
+def incidence(graph: KnowledgeGraph, relation: Relation, n_heads: int, n_tails: int) -> sparse.csr_matrix:
+    """(n_heads, n_tails) 0/1 matrix of the relation's edges, float32."""
+    heads, tails = graph.edges(relation)
+    matrix = sparse.csr_matrix((np.ones(len(heads), np.float32), (heads, tails)), shape=(n_heads, n_tails))
+    matrix.sum_duplicates()
+    matrix.data[:] = 1.0
+    return matrix
+
+
+def coordinates(x: Vectors, hidden: int, rng: np.random.Generator) -> Vectors:
+    """(n, d) embeddings -> (n, hidden) unit vectors: whitened principal components plus a random code."""
+    centred = np.asarray(x, dtype=np.float64) - x.mean(axis=0, dtype=np.float64)
+    n, d = centred.shape
+    if d > n:
+        values, vectors = linalg.eigh(centred @ centred.T)
+        components = vectors * np.sqrt(np.maximum(values, 0.0))
+    else:
+        values, vectors = linalg.eigh(centred.T @ centred)
+        components = centred @ vectors
+    keep = np.argsort(values)[::-1][:hidden]
+    keep = keep[values[keep] > 1e-6 * max(values.max(), 1e-12)]
+    whitened = unit((components[:, keep] / np.sqrt(values[keep] / n)).astype(np.float32))
+    code = rng.standard_normal((n, hidden)).astype(np.float32) / np.sqrt(hidden)
+    code[:, : whitened.shape[1]] += whitened
+    return unit(code)
+
+
+def train_default(
+    graph: KnowledgeGraph, tables: Mapping[str, Vectors], options: TrainingOptions, progress: Progress
+) -> tuple[KernelBridge, dict[Relation, LeftOut]]:
+    """Trains on every relation of the graph. tables: node type -> (n_t, d_t) unit embeddings in the order of the graph.
+
+    Returns the bridge and, for each relation, the honest predictions that fusion and calibration are learned from.
+    """
+    if not graph.n_edges:
+        raise InputError("The graph has no edges, so no bridge can be trained.", "Check the counts of skipped rows.")
+    hidden = options.hidden or (256 if len(graph.nodes) < 2000 else 1024)
+    anchors = {t: np.asarray(x, dtype=np.float32) for t, x in sorted(tables.items())}
+    node_values, projections = {}, {}
+    for i, (node_type, x) in enumerate(anchors.items()):
+        progress("projecting node types", i, len(anchors))
+        rng = np.random.default_rng([options.seed, i])
+        target = coordinates(x, hidden, rng)
+        values, projected = _project_type(x, target)
+        node_values[node_type], projections[node_type] = values, projected
+    decorrelate = {t: _inverse_gram(z) for t, z in projections.items()}
+    relations, left_out = {}, {}
+    todo = [r for r in graph.relations if len(graph.edges(r)[0])]
+    for i, relation in enumerate(todo):
+        progress("training relations", i, len(todo))
+        weights, honest = _train_relation(graph, relation, anchors, projections, decorrelate[relation.tail_type], options, i)
+        relations[relation], left_out[relation] = weights, honest
+    progress("training relations", len(todo), len(todo))
+    return KernelBridge(anchors, node_values, relations, options.ridge), left_out
+
+
+def _project_type(x: Vectors, target: Vectors) -> tuple[Vectors, Vectors]:
+    """Values U with phi(x) U close to `target` (ridge 0.1), and the unit projections they give."""
+    n = len(x)
+    rows = np.arange(n) if n <= 2 * MAX_HEADS else np.sort(np.random.default_rng(n).choice(n, 2 * MAX_HEADS, replace=False))
+    gram = kernel(x[rows], x[rows])
+    gram[np.diag_indices_from(gram)] += 0.1
+    values = np.zeros_like(target)
+    values[rows] = linalg.solve(gram, target[rows], assume_a="pos", overwrite_a=True, check_finite=False)
+    projected = np.concatenate([unit(kernel(x[i : i + 2048], x) @ values) for i in range(0, n, 2048)])
+    return values, projected
+
+
+def _inverse_gram(z: Vectors) -> Vectors:
+    gram = z.T @ z
+    gram[np.diag_indices_from(gram)] += 1.0
+    return np.asarray(linalg.inv(gram, check_finite=False), dtype=np.float32)
+
+
+def _train_relation(
+    graph: KnowledgeGraph,
+    relation: Relation,
+    anchors: Mapping[str, Vectors],
+    projections: Mapping[str, Vectors],
+    decorrelate: Vectors,
+    options: TrainingOptions,
+    index: int,
+) -> tuple[RelationWeights, LeftOut]:
+    x, tails = anchors[relation.head_type], projections[relation.tail_type]
+    edges = incidence(graph, relation, len(x), len(tails))
+    rows = np.flatnonzero(np.diff(edges.indptr))
+    rng = np.random.default_rng([options.seed, 1000 + index])
+    if len(rows) > MAX_HEADS:
+        rows = np.sort(rng.choice(rows, MAX_HEADS, replace=False))
+    target = (edges[rows] @ tails) @ decorrelate
+    gram = kernel(x[rows], x[rows])
+    gram[np.diag_indices_from(gram)] += options.ridge
+    inverse = np.asarray(linalg.inv(gram, overwrite_a=True, check_finite=False), dtype=np.float32)
+    leverage = np.diag(inverse).copy()
+    values = inverse @ target
+    honest = target - values / leverage[:, None]
+    scale = 1.0 / max(float(np.linalg.norm(honest, axis=1).mean()), 1e-12)
+    values, honest = values * scale, honest * scale
+    heads_projected = projections[relation.head_type][rows]
+    refined = _refine(honest, heads_projected, tails, edges[rows], options, int(rng.integers(2**31)))
+    weights = RelationWeights(rows, np.asarray(values @ refined.map, np.float32), refined.shift, refined.gamma, leverage)
+    return weights, LeftOut(rows, refined.honest)
+
+
+@dataclass(frozen=True)
+class _Refinement:
+    map: Vectors
+    shift: Vectors
+    gamma: float
+    honest: Vectors
+
+
+def _refine(
+    honest: Vectors, projected: Vectors, tails: Vectors, edges: sparse.csr_matrix, options: TrainingOptions, seed: int
+) -> _Refinement:
+    """InfoNCE on leave-one-out predictions. Cross-fitted: what `honest` returns was refined by weights that other heads
+    trained. Falls back to the closed form where the refinement does not rank held-out heads better."""
+    hidden = tails.shape[1]
+    closed = _Refinement(np.eye(hidden, dtype=np.float32), np.zeros(hidden, np.float32), 0.0, honest)
+    n = len(honest)
+    if n < 10 or options.epochs < 1:
+        return closed
+    fold = np.random.default_rng(seed).permutation(n) % _FOLDS
+    crossed = np.empty_like(honest)
+    for k in range(_FOLDS):
+        inside, outside = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+        matrix, shift, gamma = _fit(honest[inside], projected[inside], tails, edges[inside], options, seed + k)
+        crossed[outside] = honest[outside] @ matrix + shift + gamma * projected[outside]
+    if _mean_reciprocal_rank(crossed, tails, edges) <= _mean_reciprocal_rank(honest, tails, edges):
+        return closed
+    matrix, shift, gamma = _fit(honest, projected, tails, edges, options, seed + _FOLDS)
+    return _Refinement(matrix, shift, gamma, crossed)
+
+
+def _fit(
+    x: Vectors, projected: Vectors, tails: Vectors, edges: sparse.csr_matrix, options: TrainingOptions, seed: int
+) -> tuple[Vectors, Vectors, float]:
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    hidden = tails.shape[1]
+    inputs, heads, candidates = torch.from_numpy(x), torch.from_numpy(projected), torch.from_numpy(tails)
+    down = (torch.randn(hidden, options.rank, generator=generator) * 0.01).requires_grad_()
+    up = torch.zeros(options.rank, hidden, requires_grad=True)
+    shift = torch.zeros(hidden, requires_grad=True)
+    gamma = torch.zeros((), requires_grad=True)
+    optimiser = torch.optim.Adam([down, up, shift, gamma], lr=options.learning_rate)
+    n = len(x)
+    steps = max(options.epochs * -(-n // _BATCH), 40)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    order = torch.zeros(0, dtype=torch.int64)
+    for _ in range(steps):
+        if len(order) == 0:
+            order = torch.randperm(n, generator=generator)
+        batch, order = order[:_BATCH].numpy(), order[_BATCH:]
+        keep = torch.rand(len(batch), hidden, generator=generator) >= 0.1
+        h = inputs[batch] * keep / 0.9
+        query = torch.nn.functional.normalize(h + (h @ down) @ up + shift + gamma * heads[batch], dim=1)
+        block = edges[batch].tocoo()
+        rows, columns = torch.from_numpy(block.row.astype(np.int64)), torch.from_numpy(block.col.astype(np.int64))
+        loss = info_nce(query @ candidates.T / options.temperature, rows, columns)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    with torch.no_grad():
+        matrix = torch.eye(hidden) + down @ up
+    return matrix.numpy(), shift.detach().numpy(), float(gamma.detach())
+
+
+def _mean_reciprocal_rank(queries: Vectors, tails: Vectors, edges: sparse.csr_matrix) -> float:
+    """Filtered, over all tails; the mean over edges."""
+    total, count = 0.0, 0
+    for start in range(0, len(queries), 512):
+        scores = unit(queries[start : start + 512]) @ tails.T
+        for i, row in enumerate(scores):
+            positive = edges.indices[edges.indptr[start + i] : edges.indptr[start + i + 1]]
+            others = np.sort(np.delete(row, positive))
+            above = len(others) - np.searchsorted(others, row[positive], side="right")
+            total += float((1.0 / (1.0 + above)).sum())
+            count += len(positive)
+    return total / max(count, 1)

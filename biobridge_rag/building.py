@@ -1,0 +1,292 @@
+"""Builds a home from a graph, stage by stage, and opens what was built.
+
+Knows: graphs, encoders, the bridge, fusion, the index and the manifest. Does not know: settings, the command line, the page.
+
+Stages: graph, embeddings, bridge (with fusion), index. Each reads the one before it; the manifest is written after each, so a
+build that was killed goes on with the stage it was in, and within it with the blocks and collections that are not there yet.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+
+from biobridge_rag.bridge.model import load_bridge, save_bridge, unit
+from biobridge_rag.bridge.training import LeftOut, TrainingOptions, incidence, train_default
+from biobridge_rag.encoders import make_encoder
+from biobridge_rag.encoders.cache import cached_embeddings, save_array
+from biobridge_rag.errors import HomeError, HomeMismatchError, InputError
+from biobridge_rag.graph.artefact import load_saved_graph, save_graph
+from biobridge_rag.retrieval.fusion import Fusion, fit
+from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex, collection_name
+from biobridge_rag.store.manifest import Manifest, read_manifest, write_manifest, write_text, writing
+from biobridge_rag.types import Bridge, Encoder, KnowledgeGraph, Modality, NodeType, Relation, Vectors
+
+Progress = Callable[[str, int, int], None]
+STAGES = ("graph", "embeddings", "bridge", "index")
+DEFAULT_ENCODERS = {Modality.PROTEIN: "kmer", Modality.MOLECULE: "fingerprint", Modality.TEXT: "minilm"}
+DEFAULT_EPOCHS = {"default": 4, "official": 50}
+_VERSIONED = ("torch", "chromadb", "rdkit", "transformers", "numpy")
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a build is asked for; None means the default, or in a home that exists, what it was built with."""
+
+    encoders: Mapping[Modality, str]
+    bridge: str = "default"
+    epochs: int | None = None
+    device: str = "cpu"
+    seed: int = 0
+    train: bool = False
+
+
+@dataclass(frozen=True)
+class Home:
+    """An opened home: everything that retrieval reads. tables and projections are memory-mapped (n, dim) unit vectors."""
+
+    path: Path
+    manifest: Manifest
+    graph: KnowledgeGraph
+    bridge: Bridge
+    tables: dict[NodeType, Vectors]
+    projections: dict[NodeType, Vectors]
+    fusions: dict[Relation, Fusion]
+    index: NodeIndex
+
+
+def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progress: Progress) -> Manifest:
+    """Builds `path`, or goes on with it; a finished home of the same identity is left as it is. Holds the home's lock.
+
+    Raises HomeMismatchError where the home was built from something else, HomeLockedError where another process builds it,
+    DiskFullError where there is no room: nothing that was finished is lost.
+    """
+    encoders = {m: make_encoder(m, name) for m, name in sorted(options.encoders.items())}
+    epochs = options.epochs if options.epochs is not None else DEFAULT_EPOCHS[options.bridge]
+    wanted = Manifest(
+        graph_name=graph.name,
+        graph_sha256=graph.sha256,
+        encoders={m.value: e.id for m, e in encoders.items()},
+        encoder_names={m.value: n for m, n in options.encoders.items()},
+        dims={m.value: e.dim for m, e in encoders.items()},
+        bridge_kind=options.bridge,
+        seed=options.seed,
+        epochs=epochs,
+        versions={name: _version(name) for name in _VERSIONED},
+        skipped=dict(graph.skipped),
+    )
+    with writing(path):
+        manifest = read_manifest(path)
+        if manifest is None:
+            manifest = wanted
+        elif difference := manifest.difference(wanted):
+            raise HomeMismatchError(
+                f"The home {path} cannot take this build: {difference}.", "Choose another --home, or delete that folder."
+            )
+        if manifest.stages == STAGES and not options.train:
+            return manifest
+        if "graph" not in manifest.stages:
+            save_graph(graph, path / "graph")
+            manifest = _finish(path, manifest, "graph")
+        tables = embed(graph, path, encoders, progress)
+        manifest = _finish(path, manifest, "embeddings")
+        if "bridge" not in manifest.stages or options.train:
+            digest = _make_bridge(graph, path, tables, options, epochs, manifest, progress)
+            manifest = _finish(path, replace(manifest, bridge_sha256=digest, stages=STAGES[:2]), "bridge")
+        _index(graph, path, tables, manifest, progress)
+        return _finish(path, manifest, "index")
+
+
+def _finish(path: Path, manifest: Manifest, stage: str) -> Manifest:
+    if stage in manifest.stages:
+        return manifest
+    manifest = replace(manifest, stages=(*manifest.stages, stage))
+    write_manifest(path, manifest)
+    return manifest
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def embed(graph: KnowledgeGraph, path: Path, encoders: Mapping[Modality, Encoder], progress: Progress) -> dict[NodeType, Vectors]:
+    out = {}
+    for node_type, positions in graph.by_type.items():
+        groups = [graph.nodes[i].values for i in positions]
+        out[node_type] = cached_embeddings(path / "embeddings", node_type.slug, encoders[node_type.modality], groups, progress)
+    return out
+
+
+def _make_bridge(
+    graph: KnowledgeGraph,
+    path: Path,
+    tables: Mapping[NodeType, Vectors],
+    options: BuildOptions,
+    epochs: int,
+    manifest: Manifest,
+    progress: Progress,
+) -> str:
+    """Trains the bridge and the fusion, or takes those that ship with the package where they fit. Returns the bridge's sha256."""
+    if not options.train and (shipped := _shipped(manifest)) is not None:
+        with as_file(shipped) as folder:
+            (path / "bridge").mkdir(parents=True, exist_ok=True)
+            for name in ("model.safetensors", "config.json"):
+                shutil.copyfile(folder / name, path / "bridge" / name)
+            shutil.copyfile(folder / "fusion.json", path / "fusion.json")
+        return load_bridge(path / "bridge")[1]
+    trained = train_parts(graph, tables, options.bridge, epochs, options.seed, options.device, progress, path / "bridge")
+    relations = {r.key: f.to_dict() for r, f in sorted(trained.fusions.items())}
+    write_text(path / "fusion.json", json.dumps({"bridge_sha256": trained.sha256, "relations": relations}, indent=1) + "\n")
+    return trained.sha256
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A bridge as read back from its checkpoint, the unit projections of all nodes, and the fusion of each relation."""
+
+    bridge: Bridge
+    sha256: str
+    projections: dict[NodeType, Vectors]
+    fusions: dict[Relation, Fusion]
+
+
+def train_parts(
+    graph: KnowledgeGraph,
+    tables: Mapping[NodeType, Vectors],
+    kind: str,
+    epochs: int,
+    seed: int,
+    device: str,
+    progress: Progress,
+    folder: Path,
+) -> Trained:
+    """Trains a bridge into `folder` and learns the fusion from its honest predictions for training heads."""
+    by_name = {t.value: x for t, x in tables.items()}
+    honest: dict[Relation, LeftOut]
+    bridge: Bridge
+    if kind == "default":
+        bridge, honest = train_default(graph, by_name, TrainingOptions(epochs=epochs, seed=seed), progress)
+    else:
+        from biobridge_rag.bridge.official import train_official
+
+        bridge, honest = train_official(graph, by_name, epochs=epochs, seed=seed, device=device, progress=progress)
+    save_bridge(bridge, folder)
+    stored, digest = load_bridge(folder)
+    projections = {t: unit(_project(stored, x, t)) for t, x in tables.items()}
+    fusions = {}
+    for i, (relation, left_out) in enumerate(sorted(honest.items())):
+        progress("learning fusion", i, len(honest))
+        head, tail = NodeType(relation.head_type), NodeType(relation.tail_type)
+        edges = incidence(graph, relation, len(tables[head]), len(tables[tail]))
+        fusions[relation] = fit(left_out.transforms, projections[tail], tables[head], left_out.rows, edges, seed)
+    progress("learning fusion", len(honest), len(honest))
+    return Trained(stored, digest, projections, fusions)
+
+
+def _shipped(manifest: Manifest):  # type: ignore[no-untyped-def]
+    """The folder of the package's own trained bridge, where it was trained on exactly this graph and these encoders."""
+    folder = files("biobridge_rag.graph.starter").joinpath("bridge")
+    description = folder.joinpath("trained_on.json")
+    if not description.is_file():
+        return None
+    trained = json.loads(description.read_text())
+    same = all(trained[key] == getattr(manifest, key) for key in ("graph_sha256", "encoders", "bridge_kind", "seed", "epochs"))
+    return folder if same else None
+
+
+def _project(bridge: Bridge, x: Vectors, node_type: NodeType) -> Vectors:
+    blocks = [bridge.project(np.asarray(x[i : i + 2048], dtype=np.float32), node_type.value) for i in range(0, len(x), 2048)]
+    return np.concatenate(blocks)
+
+
+def _index(graph: KnowledgeGraph, path: Path, tables: Mapping[NodeType, Vectors], manifest: Manifest, progress: Progress) -> None:
+    bridge, digest = load_bridge(path / "bridge")
+    folder = path / "projections"
+    folder.mkdir(exist_ok=True)
+    index = NodeIndex(path / "chroma")
+    try:
+        for node_type, x in tables.items():
+            nodes = [graph.nodes[i] for i in graph.by_type[node_type]]
+            projected = unit(_project(bridge, x, node_type))
+            save_array(folder / f"{node_type.slug}.npy", projected)
+            label = f"{manifest.graph_sha256[:16]}-{manifest.encoders[node_type.modality.value]}"
+            index.write(node_type, FROZEN, nodes, x, label, progress)
+            index.write(node_type, BRIDGE, nodes, projected, f"{label}-{digest[:16]}", progress)
+    finally:
+        index.close()
+
+
+def open_home(path: Path) -> Home:
+    """Opens a finished home and checks that its parts belong together. Raises HomeError or HomeMismatchError in one line."""
+    manifest = read_manifest(path)
+    if manifest is None:
+        raise InputError(f"There is no built home in {path}.", "Run biobridge-rag build --graph DIR --home DIR first.")
+    if manifest.stages != STAGES:
+        raise HomeError(
+            f"The home {path} is only half built ({', '.join(manifest.stages) or 'nothing'} done).",
+            "Run the same biobridge-rag build again: it goes on where it stopped.",
+        )
+    graph = load_saved_graph(path / "graph")
+    if graph.sha256 != manifest.graph_sha256:
+        raise HomeError(f"The graph in {path} is not the one that its manifest names.", "Delete the folder and build again.")
+    bridge, digest = load_bridge(path / "bridge")
+    if digest != manifest.bridge_sha256:
+        raise HomeError(f"The bridge in {path} is not the one that its manifest names.", "Delete the folder and build again.")
+    tables, projections = {}, {}
+    for node_type, positions in graph.by_type.items():
+        modality = node_type.modality
+        encoder = make_encoder(modality, manifest.encoder_names[modality.value])
+        if encoder.id != manifest.encoders[modality.value]:
+            raise HomeMismatchError(
+                f"The home {path} was built with the encoder {manifest.encoders[modality.value]!r}; this version's is {encoder.id!r}.",
+                "Build it again in an empty folder.",
+            )
+        found = sorted((path / "embeddings").glob(f"{node_type.slug}-*.npy"))
+        projected = path / "projections" / f"{node_type.slug}.npy"
+        if len(found) != 1 or not projected.exists():
+            raise HomeError(f"The home {path} lacks vectors of {node_type.label} nodes.", "Delete the folder and build again.")
+        tables[node_type], projections[node_type] = _open(found[0]), _open(projected)
+        if tables[node_type].shape != (len(positions), manifest.dims[modality.value]) or len(projections[node_type]) != len(positions):
+            raise HomeError(f"The vectors of {node_type.label} nodes in {path} do not fit its graph.", "Delete the folder and build again.")
+    index = NodeIndex(path / "chroma")
+    counts = index.counts()
+    for node_type, positions in graph.by_type.items():
+        for space in (FROZEN, BRIDGE):
+            if counts.get(collection_name(node_type, space)) != len(positions):
+                index.close()
+                raise HomeError(
+                    f"The index in {path} lacks {node_type.label} nodes.", "Delete its chroma folder and manifest.json, then build again."
+                )
+    return Home(path, manifest, graph, bridge, tables, projections, _read_fusions(path, digest), index)
+
+
+def _open(path: Path) -> Vectors:
+    try:
+        array: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise HomeError(f"The file {path} is damaged.", "Delete the folder and build again.") from error
+    return array
+
+
+def _read_fusions(path: Path, digest: str) -> dict[Relation, Fusion]:
+    try:
+        data = json.loads((path / "fusion.json").read_text())
+        if data["bridge_sha256"] != digest:
+            raise HomeError(f"The fusion weights in {path} were learned for another bridge.", "Delete the folder and build again.")
+        out = {}
+        for key, value in data["relations"].items():
+            head, name, tail = key.split("|")
+            out[Relation(name, head, tail)] = Fusion.from_dict(value)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HomeError(f"The file {path / 'fusion.json'} is missing or damaged.", "Delete the folder and build again.") from error
+    return out

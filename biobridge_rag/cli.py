@@ -1,0 +1,286 @@
+"""The command line: thin commands over the Engine. Results on stdout, all else on stderr; exit 0 done, 2 bad input, 1 our failure.
+
+Knows: Typer and the assembly. Does not know: how anything is computed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from biobridge_rag.errors import BiobridgeError, InputError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Candidate drugs, diseases and functions for a protein, molecule or disease.",
+)
+evaluate = typer.Typer(no_args_is_help=True, help="Measure retrieval on nodes that the graph has never seen.")
+app.add_typer(evaluate, name="evaluate")
+
+Home = Annotated[Path | None, typer.Option(help="Folder of the built artefacts; default vectorstore/<graph name>.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Graph = Annotated[str | None, typer.Option(help="'starter' or a directory in PrimeKG's layout.")]
+
+
+class Progress:
+    """Progress lines on stderr: a bar on a terminal, one line a finished stage elsewhere."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._stage = ""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if not sys.stderr.isatty():
+            if done >= total:
+                print(f"{stage}: {total:,} done", file=sys.stderr, flush=True)
+            return
+        from tqdm import tqdm
+
+        if stage != self._stage:
+            self.close()
+            self._stage, self._bar = stage, tqdm(desc=stage, total=total, file=sys.stderr)
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar, self._stage = None, ""
+
+
+def settings(**given: Any) -> Any:
+    """Settings from the options that were given; the rest from the environment and defaults."""
+    from biobridge_rag.config import Settings
+
+    return Settings(**{k: v for k, v in given.items() if v is not None})
+
+
+def engine(home: Path | None, graph: str | None = None, **given: Any) -> Any:
+    """Opens the home; a home that is named needs no graph."""
+    from biobridge_rag.assembly import open_engine
+
+    progress = Progress()
+    try:
+        return open_engine(settings(home=home, graph=graph, **given), progress)
+    finally:
+        progress.close()
+
+
+def note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def emit(data: Any) -> None:
+    print(json.dumps(data, ensure_ascii=False, indent=1))
+
+
+@app.command()
+def build(
+    graph: Graph = None,
+    home: Home = None,
+    protein_encoder: Annotated[str | None, typer.Option(help="Name of the protein encoder.")] = None,
+    molecule_encoder: Annotated[str | None, typer.Option(help="Name of the molecule encoder.")] = None,
+    text_encoder: Annotated[str | None, typer.Option(help="Name of the text encoder.")] = None,
+    bridge: Annotated[str | None, typer.Option(help="'default' or 'official' (the architecture of the BioBridge authors).")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training heads.")] = None,
+    device: Annotated[str | None, typer.Option(help="'cpu' or 'cuda'.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    train: Annotated[bool, typer.Option("--train", help="Train even where a bridge that ships with the package would fit.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Encode a graph, train the bridge, build the index. Run again after an interruption: it goes on where it stopped."""
+    from biobridge_rag.assembly import build as build_home
+
+    chosen = settings(
+        graph=graph, home=home, protein_encoder=protein_encoder, molecule_encoder=molecule_encoder, text_encoder=text_encoder,
+        bridge=bridge, epochs=epochs, device=device, seed=seed,
+    )  # fmt: skip
+    progress, start = Progress(), time.monotonic()
+    try:
+        manifest, built = build_home(chosen, progress, train=train)
+    finally:
+        progress.close()
+    seconds = time.monotonic() - start
+    for reason, count in sorted(manifest.skipped.items()):
+        note(f"left out: {count:,} x {reason}")
+    note(f"{chosen.home_path}: {len(built.nodes):,} nodes, {built.n_edges:,} edges, {seconds:.0f} s, bridge {manifest.bridge_sha256[:16]}")
+    if as_json:
+        emit({
+            "home": str(chosen.home_path), "graph": manifest.graph_name, "nodes": len(built.nodes), "edges": built.n_edges,
+            "skipped": manifest.skipped, "encoders": manifest.encoders, "bridge": manifest.bridge_kind,
+            "bridge_sha256": manifest.bridge_sha256, "seconds": round(seconds, 1),
+        })  # fmt: skip
+
+
+@app.command()
+def candidates(
+    fasta: Annotated[Path | None, typer.Option(help="FASTA, SDF or SMILES file.")] = None,
+    sequence: Annotated[str | None, typer.Option(help="Protein sequence.")] = None,
+    smiles: Annotated[str | None, typer.Option(help="SMILES.")] = None,
+    node: Annotated[str | None, typer.Option(help="Id, name or symbol of a node of the graph.")] = None,
+    to: Annotated[str, typer.Option(help="Node type of the answers, such as drug, disease or gene/protein.")] = "drug",
+    relation: Annotated[str | None, typer.Option(help="Relation, such as target or indication; default: the usual one.")] = None,
+    top: Annotated[int, typer.Option(help="How many.")] = 20,
+    home: Home = None,
+    graph: Graph = None,
+    as_json: Json = False,
+) -> None:
+    """Ranked candidates for one protein, molecule or disease, each known or predicted, with its evidence."""
+    found = engine(home, graph).candidates(fasta=fasta, sequence=sequence, smiles=smiles, node=node, to=to, relation=relation, top=top)
+    for line in found.notes:
+        note(line)
+    if as_json:
+        emit(found.to_dict())
+        return
+    print(f"{found.query.name} - {found.relation.name} -> {found.relation.tail_type}")
+    for hit in found.hits:
+        standing = "known    " if hit.known else f"{hit.probability:8.1%} "
+        print(f"{hit.rank:>4}  {standing} {hit.node.id:<12} {hit.node.name[:32]:<32} {hit.evidence[0].text if hit.evidence else ''}")
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="A question in words.")],
+    fasta: Annotated[Path | None, typer.Option(help="FASTA, SDF or SMILES file that the question is about.")] = None,
+    smiles: Annotated[str | None, typer.Option(help="SMILES that the question is about.")] = None,
+    llm: Annotated[str | None, typer.Option(help="'none', or the name of a model at the configured server.")] = None,
+    home: Home = None,
+    graph: Graph = None,
+    as_json: Json = False,
+) -> None:
+    """Answer a question from the graph, with citations."""
+    if not question.strip():
+        raise InputError("The question is empty.")
+    if len(question) > 20_000:
+        raise InputError(f"The question has {len(question):,} characters; at most 20,000 are read.")
+    opened = engine(home, graph)
+    queries, notes = opened.read_file(fasta) if fasta is not None else ([], [])
+    if smiles is not None:
+        queries = [*queries, opened.reader.molecule(smiles)]
+    for line in notes:
+        note(line)
+    answer = opened.ask(question, queries, llm)
+    if answer.notice:
+        note(answer.notice)
+    if as_json:
+        emit(answer.to_dict())
+        return
+    print(answer.text)
+    for citation in answer.citations:
+        print(f"{citation.key} {citation.name} ({citation.node_id}) {citation.url}")
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to serve on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to serve on.")] = None,
+    home: Home = None,
+    graph: Graph = None,
+) -> None:
+    """Start the chat page."""
+    from biobridge_rag.ui.page import launch
+
+    launch(settings(host=host, port=port, home=home, graph=graph))
+
+
+@app.command()
+def doctor(home: Home = None, graph: Graph = None, as_json: Json = False) -> None:
+    """What is installed, built and reachable, and what to do about the rest."""
+    from biobridge_rag.assembly import diagnose
+
+    findings = diagnose(settings(home=home, graph=graph))
+    if as_json:
+        emit([{"what": f.what, "ok": f.ok, "detail": f.detail, "do": f.todo} for f in findings])
+    else:
+        for finding in findings:
+            print(f"{'ok ' if finding.ok else 'no '} {finding.what}: {finding.detail}" + (f" {finding.todo}" if finding.todo else ""))
+    if not all(f.ok for f in findings):
+        raise typer.Exit(1)
+
+
+@evaluate.command("retrieval")
+def evaluate_retrieval(
+    graph: Annotated[str, typer.Option(help="'starter' or a directory in PrimeKG's layout.")],
+    unseen: Annotated[Path | None, typer.Option(help="Directory of nodes that the graph has never seen, with their edges.")] = None,
+    split: Annotated[
+        str, typer.Option(help="Without --unseen: 'inductive' holds heads out of the graph and trains without them.")
+    ] = "inductive",
+    baselines: Annotated[str, typer.Option(help="Comma-separated: popularity, analogues.")] = "popularity,analogues",
+    out: Annotated[Path | None, typer.Option(help="Also write the JSON here.")] = None,
+    home: Home = None,
+    fraction: Annotated[float, typer.Option(help="Share of the heads to hold out (inductive split).")] = 0.1,
+    seed: Annotated[int | None, typer.Option(help="Seed of the split and of training.")] = None,
+    as_json: Json = False,
+) -> None:
+    """MRR and hits@k for each relation: all seen tails ranked, filtered, mean rank on ties."""
+    from biobridge_rag.assembly import evaluate_retrieval as run
+
+    if out is not None and not out.resolve().parent.is_dir():
+        raise InputError(f"The folder of --out {out} does not exist.")
+    progress = Progress()
+    try:
+        report = run(settings(graph=graph, home=home, seed=seed), unseen, split, [b for b in baselines.split(",") if b], fraction, progress)
+    finally:
+        progress.close()
+    for reason, count in sorted(report["skipped"].items()):
+        note(f"left out: {count:,} x {reason}")
+    if out is not None:
+        out.write_text(json.dumps(report, indent=1) + "\n")
+    if as_json or out is None:
+        if as_json or not sys.stdout.isatty():
+            emit(report)
+        else:
+            _print_table(report)
+
+
+def _print_table(report: dict[str, Any]) -> None:
+    methods = list(report["macro"])
+    print(f"{'relation':<60} {'n':>6} " + " ".join(f"{m:>11}" for m in methods))
+    for row in report["relations"]:
+        name = f"{row['head_type']} - {row['relation']} -> {row['tail_type']}"
+        print(f"{name:<60} {row['n_triples']:>6} " + " ".join(f"{row['methods'][m]['mrr']:>11.3f}" for m in methods))
+    print(f"{'macro MRR':<60} {'':>6} " + " ".join(f"{report['macro'][m]['mrr']:>11.3f}" for m in methods))
+
+
+def main() -> None:
+    """Runs a command; every error that a user can meet becomes one line and an exit code."""
+    sys.exit(_run(lambda: app(standalone_mode=False)))
+
+
+def _run(command: Callable[[], Any]) -> int:
+    import click
+
+    try:
+        code = command()
+        return int(code) if isinstance(code, int) else 0
+    except BiobridgeError as error:
+        note(f"biobridge-rag: {error}")
+        return error.exit_code
+    except click.exceptions.Exit as exit_:
+        return int(exit_.exit_code)
+    except click.ClickException as error:
+        note(f"biobridge-rag: {' '.join(error.format_message().split())}")
+        return 2
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        note("biobridge-rag: stopped. A build goes on where it stopped when it is run again.")
+        return 130
+    except BrokenPipeError:
+        return 0
+    except MemoryError:
+        note("biobridge-rag: out of memory.")
+        return 1
+    except OSError as error:
+        note(f"biobridge-rag: {error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
+        return 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""The manifest of a home: which graph, encoders and bridge its parts were made with, and the lock that one writer holds.
+
+Knows: JSON, files, locks. Does not know: graphs, models, chroma.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from biobridge_rag.errors import DiskFullError, HomeError, HomeLockedError, HomeMismatchError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a home was built from. encoders: modality -> id, which changes with the encoder's output.
+
+    `stages` lists those that are finished, in order; a build goes on after the last one."""
+
+    graph_name: str
+    graph_sha256: str
+    encoders: dict[str, str]
+    encoder_names: dict[str, str]
+    dims: dict[str, int]
+    bridge_kind: str
+    seed: int
+    epochs: int
+    bridge_sha256: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+    stages: tuple[str, ...] = ()
+    format: int = FORMAT
+
+    def difference(self, other: Manifest) -> str:
+        """In words, what differs between two identities; empty when nothing does."""
+        if self.graph_sha256 != other.graph_sha256:
+            return (
+                f"it holds the graph {self.graph_name!r} in another version"
+                if self.graph_name == other.graph_name
+                else f"it holds the graph {self.graph_name!r}, not {other.graph_name!r}"
+            )
+        for modality, name in other.encoders.items():
+            if self.encoders.get(modality) != name:
+                return f"its {modality} encoder is {self.encoders.get(modality)!r}, not {name!r}"
+        for what in ("bridge_kind", "seed", "epochs", "format"):
+            if getattr(self, what) != getattr(other, what):
+                return f"its {what.replace('_', ' ')} is {getattr(self, what)!r}, not {getattr(other, what)!r}"
+        return ""
+
+
+def read_manifest(home: Path) -> Manifest | None:
+    """The manifest, or None where there is none. Raises HomeError for a damaged one, HomeMismatchError for another format."""
+    path = home / "manifest.json"
+    if not path.exists():
+        return None
+    try:
+        data = json.loads(path.read_text())
+        if data.get("format") != FORMAT:
+            raise HomeMismatchError(
+                f"The home {home} has format {data.get('format')}; this version reads format {FORMAT}.",
+                "Build it again in an empty folder.",
+            )
+        return Manifest(**{**data, "stages": tuple(data["stages"])})
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        raise HomeError(f"The manifest {path} is damaged.", "Delete the folder and run biobridge-rag build again.") from error
+
+
+def write_manifest(home: Path, manifest: Manifest) -> None:
+    write_text(home / "manifest.json", json.dumps(asdict(manifest), indent=1, sort_keys=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file beside its place and renames it."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    except OSError as error:
+        raise DiskFullError(
+            f"Cannot write {path}: {error.strerror or error}.",
+            "Free some space, then run the same command again: it goes on where it stopped.",
+        ) from error
+
+
+@contextmanager
+def writing(home: Path) -> Iterator[None]:
+    """Holds the home's lock; the operating system frees it when the process ends, however it ends."""
+    from filelock import FileLock, Timeout
+
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(str(home / ".lock"))
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise HomeLockedError(f"Another process is building {home}.", "Wait until it has finished, or choose another --home.") from None
+    except OSError as error:
+        raise DiskFullError(f"Cannot write to {home}: {error.strerror or error}.", "Choose another --home.") from error
+    try:
+        yield
+    finally:
+        lock.release()
