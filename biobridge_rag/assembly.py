@@ -201,17 +201,28 @@ def open_engine(settings: Settings | None = None, progress: Progress | None = No
     settings = settings or Settings()
     path = settings.home_path
     manifest = read_manifest(path)
-    if (manifest is None or manifest.stages != STAGES) and settings.graph == "starter":
+    if manifest is not None:
+        _check_fits(manifest, settings)
+    if settings.graph == "starter" and (manifest is None or (manifest.stages != STAGES and manifest.graph_name == "starter")):
         build(settings, progress or (lambda _stage, _done, _total: None))
-    home = open_home(path)
-    for modality, name in chosen_encoders(settings).items():
-        if name is not None and home.manifest.encoder_names[modality.value] != name:
-            home.index.close()
+    return Engine(open_home(path), settings)
+
+
+def _check_fits(manifest: Manifest, settings: Settings) -> None:
+    """Raises HomeMismatchError where a setting that was given is not what the home was built with."""
+    pairs: dict[str, tuple[object, object]] = {
+        "graph": (manifest.graph_name, settings.graph_name),
+        **{f"{m.value}_encoder": (manifest.encoder_names.get(m.value), name) for m, name in chosen_encoders(settings).items()},
+        "bridge": (manifest.bridge_kind, settings.bridge),
+        "epochs": (manifest.epochs, settings.epochs),
+        "seed": (manifest.seed, settings.seed),
+    }
+    for what, (have, want) in pairs.items():
+        if what in settings.model_fields_set and want is not None and have != want:
             raise HomeMismatchError(
-                f"The home {path} was built with the {modality.value} encoder {home.manifest.encoder_names[modality.value]!r}, not {name!r}.",
+                f"The home {settings.home_path} was built with the {what.replace('_', ' ')} {have!r}, not {want!r}.",
                 "Leave the option out, or build another home.",
             )
-    return Engine(home, settings)
 
 
 def evaluate_retrieval(
@@ -226,8 +237,11 @@ def evaluate_retrieval(
     if unseen is not None:
         from biobridge_rag.graph.primekg import load_unseen
 
-        if read_manifest(settings.home_path) is None:
+        manifest = read_manifest(settings.home_path)
+        if manifest is None:
             build(settings, progress)
+        else:
+            _check_fits(manifest, settings)
         home = open_home(settings.home_path)
         try:
             held = load_unseen(unseen, home.graph)

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from biobridge_rag.store.manifest import Manifest, read_manifest, write_manifest
 from biobridge_rag.types import Bridge, Encoder, KnowledgeGraph, Modality, NodeType, Relation, Vectors
 
 Progress = Callable[[str, int, int], None]
+TRAINED_ON = ("graph_sha256", "encoders", "bridge_kind", "seed", "epochs")
 STAGES = ("graph", "embeddings", "bridge", "index")
 DEFAULT_ENCODERS = {Modality.PROTEIN: "kmer", Modality.MOLECULE: "fingerprint", Modality.TEXT: "minilm"}
 DEFAULT_EPOCHS = {"default": 4, "official": 50}
@@ -68,6 +70,7 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
     Raises HomeMismatchError where the home was built from something else, HomeLockedError where another process builds it,
     DiskFullError where there is no room: nothing that was finished is lost.
     """
+    _check_device(options.device)
     encoders = {m: make_encoder(m, name) for m, name in sorted(options.encoders.items())}
     epochs = options.epochs if options.epochs is not None else DEFAULT_EPOCHS[options.bridge]
     wanted = Manifest(
@@ -90,6 +93,8 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
             raise HomeMismatchError(
                 f"The home {path} cannot take this build: {difference}.", "Choose another --home, or delete that folder."
             )
+        if manifest.stages == STAGES:
+            manifest = replace(manifest, stages=_whole(path))
         if manifest.stages == STAGES and not options.train:
             return manifest
         if "graph" not in manifest.stages:
@@ -102,6 +107,29 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
             manifest = _finish(path, replace(manifest, bridge_sha256=digest, stages=STAGES[:2]), "bridge")
         _index(graph, path, tables, manifest, progress)
         return _finish(path, manifest, "index")
+
+
+def _check_device(device: str) -> None:
+    if device != "cpu":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InputError(f"The device {device!r} is not available: PyTorch finds no CUDA device here.", "Leave the option out.")
+
+
+def _whole(path: Path) -> tuple[str, ...]:
+    """The finished stages of a home whose files are whole: all of them, or those before the first that is damaged."""
+    checks = {"graph": lambda: load_saved_graph(path / "graph"), "bridge": lambda: _read_fusions(path, load_bridge(path / "bridge")[1])}
+    for stage, check in checks.items():
+        try:
+            check()
+        except HomeError:
+            return STAGES[: STAGES.index(stage)]
+    try:
+        open_home(path).index.close()
+    except HomeError:
+        return STAGES[:3]
+    return STAGES
 
 
 def _finish(path: Path, manifest: Manifest, stage: str) -> Manifest:
@@ -193,14 +221,14 @@ def train_parts(
     return Trained(stored, digest, projections, fusions)
 
 
-def _shipped(manifest: Manifest):  # type: ignore[no-untyped-def]
+def _shipped(manifest: Manifest) -> Traversable | None:
     """The folder of the package's own trained bridge, where it was trained on exactly this graph and these encoders."""
     folder = files("biobridge_rag.graph.starter").joinpath("bridge")
     description = folder.joinpath("trained_on.json")
     if not description.is_file():
         return None
     trained = json.loads(description.read_text())
-    same = all(trained[key] == getattr(manifest, key) for key in ("graph_sha256", "encoders", "bridge_kind", "seed", "epochs"))
+    same = all(trained[key] == getattr(manifest, key) for key in TRAINED_ON)
     return folder if same else None
 
 

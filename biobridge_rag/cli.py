@@ -5,9 +5,12 @@ Knows: Typer and the assembly. Does not know: how anything is computed.
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,22 +28,28 @@ app = typer.Typer(
 evaluate = typer.Typer(no_args_is_help=True, help="Measure retrieval on nodes that the graph has never seen.")
 app.add_typer(evaluate, name="evaluate")
 
+# Typer carries a Click of its own or uses the installed one, by its version; this is the base of its errors either way.
+_ClickException: type[Any] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
 Home = Annotated[Path | None, typer.Option(help="Folder of the built artefacts; default vectorstore/<graph name>.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Graph = Annotated[str | None, typer.Option(help="'starter' or a directory in PrimeKG's layout.")]
 
 
 class Progress:
-    """Progress lines on stderr: a bar on a terminal, one line a finished stage elsewhere."""
+    """Progress lines on stderr: a bar on a terminal, at most eleven lines a stage elsewhere."""
 
     def __init__(self) -> None:
         self._bar: Any = None
         self._stage = ""
+        self._shown = ("", -1)
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         if not sys.stderr.isatty():
-            if done >= total:
-                print(f"{stage}: {total:,} done", file=sys.stderr, flush=True)
+            tenth = 10 * done // max(total, 1)
+            if (stage, tenth) != self._shown:
+                self._shown = (stage, tenth)
+                print(f"{stage}: {done:,} of {total:,}", file=sys.stderr, flush=True)
             return
         from tqdm import tqdm
 
@@ -173,7 +182,9 @@ def ask(
     if as_json:
         emit(answer.to_dict())
         return
-    print(answer.text)
+    from biobridge_rag.qa.citations import md_plain
+
+    print(md_plain(answer.text, keys=True))
     for citation in answer.citations:
         print(f"{citation.key} {citation.name} ({citation.node_id}) {citation.url}")
 
@@ -252,24 +263,36 @@ def _print_table(report: dict[str, Any]) -> None:
 
 def main() -> None:
     """Runs a command; every error that a user can meet becomes one line and an exit code."""
-    sys.exit(_run(lambda: app(standalone_mode=False)))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    code = _run(lambda: app(standalone_mode=False))
+    if sys.stdout is not None:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError):
+                note(f"biobridge-rag: cannot write the result: {error.strerror}.")
+                code = 1
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails once more as it ends
+    sys.exit(code)
 
 
 def _run(command: Callable[[], Any]) -> int:
-    import click
-
     try:
         code = command()
         return int(code) if isinstance(code, int) else 0
     except BiobridgeError as error:
         note(f"biobridge-rag: {error}")
         return error.exit_code
-    except click.exceptions.Exit as exit_:
+    except typer.Exit as exit_:
         return int(exit_.exit_code)
-    except click.ClickException as error:
-        note(f"biobridge-rag: {' '.join(error.format_message().split())}")
+    except _ClickException as error:
+        text = error.format_message()
+        if text.strip():  # empty where the help was shown instead
+            note(f"biobridge-rag: {' '.join(text.split())}")
         return 2
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         note("biobridge-rag: stopped. A build goes on where it stopped when it is run again.")
         return 130
     except BrokenPipeError:
@@ -279,6 +302,11 @@ def _run(command: Callable[[], Any]) -> int:
         return 1
     except OSError as error:
         note(f"biobridge-rag: {error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
+        return 1
+    except Exception as error:  # a fault of ours: the place is what a report of it needs
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(last.filename).name}, line {last.lineno}"
+        note(f"biobridge-rag: internal error: {type(error).__name__}: {' '.join(str(error).split())[:300]} ({where}).")
         return 1
 
 

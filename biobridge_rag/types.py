@@ -343,7 +343,8 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer with its citations; `unsupported` lists sentences that cite nothing that supports them."""
+    """An answer with its citations; `unsupported` lists sentences that cite nothing that supports them; `prompt` is all that
+    was sent to a language model, empty where none was asked."""
 
     question: str
     text: str
@@ -354,6 +355,7 @@ class Answer:
     model: str
     prompt_sha256: str
     notice: str = ""
+    prompt: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -366,4 +368,5 @@ class Answer:
             "model": self.model,
             "prompt_sha256": self.prompt_sha256,
             "notice": self.notice,
+            "prompt": self.prompt,
         }

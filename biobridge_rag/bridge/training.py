@@ -62,17 +62,14 @@ def incidence(graph: KnowledgeGraph, relation: Relation, n_heads: int, n_tails: 
 
 def coordinates(x: Vectors, hidden: int, rng: np.random.Generator) -> Vectors:
     """(n, d) embeddings -> (n, hidden) unit vectors: whitened principal components plus a random code."""
-    centred = np.asarray(x, dtype=np.float64) - x.mean(axis=0, dtype=np.float64)
+    centred = np.asarray(x, dtype=np.float32) - x.mean(axis=0, dtype=np.float64).astype(np.float32)
     n, d = centred.shape
-    if d > n:
-        values, vectors = linalg.eigh(centred @ centred.T)
-        components = vectors * np.sqrt(np.maximum(values, 0.0))
-    else:
-        values, vectors = linalg.eigh(centred.T @ centred)
-        components = centred @ vectors
-    keep = np.argsort(values)[::-1][:hidden]
-    keep = keep[values[keep] > 1e-6 * max(values.max(), 1e-12)]
-    whitened = unit((components[:, keep] / np.sqrt(values[keep] / n)).astype(np.float32))
+    gram = centred @ centred.T if d > n else centred.T @ centred
+    most = min(hidden, len(gram))
+    values, vectors = linalg.eigh(gram, subset_by_index=[len(gram) - most, len(gram) - 1], check_finite=False)
+    keep = np.flatnonzero(values > 1e-5 * max(float(values.max()), 1e-12))[::-1]
+    components = vectors[:, keep] * np.sqrt(values[keep]) if d > n else centred @ vectors[:, keep]
+    whitened = unit((components / np.sqrt(values[keep] / n)).astype(np.float32))
     code = rng.standard_normal((n, hidden)).astype(np.float32) / np.sqrt(hidden)
     code[:, : whitened.shape[1]] += whitened
     return unit(code)
@@ -122,7 +119,17 @@ def _project_type(x: Vectors, target: Vectors) -> tuple[Vectors, Vectors]:
 def _inverse_gram(z: Vectors) -> Vectors:
     gram = z.T @ z
     gram[np.diag_indices_from(gram)] += 1.0
-    return np.asarray(linalg.inv(gram, check_finite=False), dtype=np.float32)
+    return _inverse(gram)
+
+
+def _inverse(gram: Vectors) -> Vectors:
+    """Inverse of a symmetric positive-definite float32 matrix by Cholesky, in half the time of a general inverse."""
+    factor, failed = linalg.lapack.spotrf(gram.T, lower=1, overwrite_a=1)
+    inverse, failed_too = linalg.lapack.spotri(factor, lower=1, overwrite_c=1)
+    if failed or failed_too:
+        raise InputError("The graph's embeddings give a matrix that cannot be inverted.", "Check them for values that are not finite.")
+    lower = np.tril(inverse)
+    return np.asarray(lower + np.tril(lower, -1).T, dtype=np.float32)
 
 
 def _train_relation(
@@ -143,7 +150,7 @@ def _train_relation(
     target = (edges[rows] @ tails) @ decorrelate
     gram = kernel(x[rows], x[rows])
     gram[np.diag_indices_from(gram)] += options.ridge
-    inverse = np.asarray(linalg.inv(gram, overwrite_a=True, check_finite=False), dtype=np.float32)
+    inverse = _inverse(gram)
     leverage = np.diag(inverse).copy()
     values = inverse @ target
     honest = target - values / leverage[:, None]

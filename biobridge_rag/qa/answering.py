@@ -215,6 +215,7 @@ class Answerer:
     def _ask_model(self, llm: Chat, work: _Work, evidence: str, history: History, fallback: Answer) -> Generator[AnswerEvent, None, Answer]:
         turns = [f"Question: {without_keys(q)}\nAnswer: {without_keys(md_plain(a))[:600]}" for q, a, _ in history[-3:]]
         prompt = render("answer", question=without_keys(work.question), evidence=evidence, history="\n".join(turns))
+        sent = "\n\n".join(text for _, text in prompt.messages())
         pieces: list[str] = []
         try:
             for piece in disarmed(llm.stream(prompt.messages())):
@@ -222,13 +223,13 @@ class Answerer:
                 yield AnswerEvent("token", piece)
         except LLMError as error:
             work.notices.append(f"{error.message} This is the answer from the evidence alone.")
-            return fallback
+            return replace(fallback, prompt=sent)
         checked = check("".join(pieces).strip(), work.ledger.citations(), work.ledger.statements)
         if checked.n_removed:
             work.notices.append(f"{checked.n_removed} citation{'s' * (checked.n_removed > 1)} of evidence that does not exist removed.")
         return replace(
             fallback, text=checked.text, abstained=not checked.used, citations=checked.used, unsupported=checked.unsupported,
-            model=llm.model, prompt_sha256=prompt.sha256,
+            model=llm.model, prompt_sha256=prompt.sha256, prompt=sent,
         )  # fmt: skip
 
     def _read(self, question: str, queries: Sequence[Query], history: History) -> _Work:

@@ -9,24 +9,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from biobridge_rag.graph.phrases import phrase
 from biobridge_rag.types import Citation, Node, NodeType, RetrievedNode, Triple
 
-_P = NodeType.PROTEIN
-# How an edge is read, by relation name and the type of its first node; the other direction is turned round.
-_PHRASES: dict[tuple[str, str], str] = {
-    ("target", NodeType.DRUG): "{0} targets {1}",
-    ("enzyme", NodeType.DRUG): "{0} is linked to {1} as an enzyme",
-    ("transporter", NodeType.DRUG): "{0} is linked to {1} as a transporter",
-    ("carrier", NodeType.DRUG): "{0} is linked to {1} as a carrier",
-    ("indication", NodeType.DRUG): "{0} is indicated for {1}",
-    ("off-label use", NodeType.DRUG): "{0} is used off-label for {1}",
-    ("contraindication", NodeType.DRUG): "{0} is contraindicated in {1}",
-    ("associated with", _P): "{0} is associated with {1}",
-    ("ppi", _P): "{0} interacts with {1}",
-    ("interacts with", f"{_P} {NodeType.BIOLOGICAL_PROCESS}"): "{0} takes part in {1}",
-    ("interacts with", f"{_P} {NodeType.MOLECULAR_FUNCTION}"): "{0} has the function {1}",
-    ("interacts with", f"{_P} {NodeType.CELLULAR_COMPONENT}"): "{0} is found in {1}",
-}
 _KEY = re.compile(r"(?<!\\)\[(\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\]")
 _ABBREVIATION = re.compile(r"\b(?:al|pp?|e\.g|i\.e|vs|cf|approx|Dr|St|spp?|no|Fig|[A-Z])\.$")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[*_\"')]*\s+(?=[*_\"'(]*[A-Z0-9])")
@@ -50,9 +35,9 @@ def md_escape(text: str) -> str:
     return re.sub(r"^([-+]|\d+[.)])(?=\s)", r"\\\1", text)
 
 
-def md_plain(text: str) -> str:
-    """Markdown of an answer as the words in it: escapes undone, keys and emphasis dropped."""
-    text = re.sub(r"(?<!\\)[*`#]", "", _KEY.sub("", text))
+def md_plain(text: str, *, keys: bool = False) -> str:
+    """Markdown of an answer as the words in it: escapes undone, emphasis dropped, and the keys unless `keys` keeps them."""
+    text = re.sub(r"(?<!\\)[*`#]", "", text if keys else _KEY.sub("", text))
     text = re.sub(r"\\([\\`*_\[\]#|~$/.\-+)])", r"\1", text)
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
@@ -67,17 +52,6 @@ def percent(probability: float) -> str:
     if probability < 0.01:
         return "under 1 %"
     return "over 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
-
-
-def phrase(first: Node, relation: str, second: Node) -> str:
-    """An edge as a plain clause, whichever way round it is given."""
-    for a, b in ((first, second), (second, first)):
-        form = _PHRASES.get((relation, a.type)) or _PHRASES.get((relation, f"{a.type} {b.type}"))
-        if form:
-            return form.format(a.name, b.name)
-    if relation == "parent-child":
-        return f"{first.name} and {second.name} are parent and child terms (the graph does not keep which is which)"
-    return f"{first.name} is linked to {second.name} by {relation!r}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from scipy import sparse
 
 from biobridge_rag.bridge.model import unit
 from biobridge_rag.errors import InputError
+from biobridge_rag.graph.phrases import phrase
 from biobridge_rag.retrieval.analogues import POWERS, K, votes
 from biobridge_rag.retrieval.fusion import DEFAULT, POOL, Fusion, features, log_prior
 from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex
@@ -213,18 +214,17 @@ class Retriever:
         bridge_rank: int | None, similar: Vectors, neighbours: Indices, n_tails: int,
     ) -> tuple[Evidence, ...]:  # fmt: skip
         head_type, tail_type = NodeType(relation.head_type), NodeType(relation.tail_type)
-        name = self.node(tail_type, tail).name
         out = []
         if row is not None and (edge := _edge(view, row, tail)) is not None:
             source = self.graph.sources[self.graph.source[edge]]
-            text = f"{query.name} - {relation.name} - {name} is an edge of the graph"
+            text = phrase(self.node(head_type, row), relation.name, self.node(tail_type, tail))
             out.append(Evidence("edge", text, 1.0, self.node(head_type, row).id, source))
         shown = 0
         for similarity, neighbour in zip(similar, neighbours, strict=True):
             edge = _edge(view, int(neighbour), tail) if similarity > 0 and shown < _MAX_ANALOGUES_SHOWN else None
             if edge is not None:
                 other = self.node(head_type, int(neighbour))
-                text = f"{similarity:.0%} like {other.name}, which has the edge {relation.name} - {name}"
+                text = f"{similarity:.0%} like {other.name}: {phrase(other, relation.name, self.node(tail_type, tail))}"
                 out.append(Evidence("analogue", text, float(similarity), other.id, self.graph.sources[self.graph.source[edge]]))
                 shown += 1
         place = f"number {bridge_rank:,}" if bridge_rank else f"below number {POOL:,}"
