@@ -93,8 +93,7 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
             raise HomeMismatchError(
                 f"The home {path} cannot take this build: {difference}.", "Choose another --home, or delete that folder."
             )
-        if manifest.stages == STAGES:
-            manifest = replace(manifest, stages=_whole(path))
+        manifest = _sound(graph, path, manifest)
         if manifest.stages == STAGES and not options.train:
             return manifest
         if "graph" not in manifest.stages:
@@ -117,19 +116,34 @@ def _check_device(device: str) -> None:
             raise InputError(f"The device {device!r} is not available: PyTorch finds no CUDA device here.", "Leave the option out.")
 
 
-def _whole(path: Path) -> tuple[str, ...]:
-    """The finished stages of a home whose files are whole: all of them, or those before the first that is damaged."""
-    checks = {"graph": lambda: load_saved_graph(path / "graph"), "bridge": lambda: _read_fusions(path, load_bridge(path / "bridge")[1])}
-    for stage, check in checks.items():
+def _sound(graph: KnowledgeGraph, path: Path, manifest: Manifest) -> Manifest:
+    """The manifest with those stages only whose files are whole, so that the build makes the damaged ones again."""
+    stages = manifest.stages
+    if stages == STAGES:
         try:
-            check()
+            open_home(path).index.close()
+            return manifest
         except HomeError:
-            return STAGES[: STAGES.index(stage)]
+            stages = STAGES[:3]
+    if "graph" in stages and not _holds(lambda: load_saved_graph(path / "graph").sha256 == graph.sha256):
+        save_graph(graph, path / "graph")
+    if "bridge" in stages and not _holds(lambda: _bridge_digest(path) == manifest.bridge_sha256):
+        stages = STAGES[:2]
+    return replace(manifest, stages=stages)
+
+
+def _holds(check: Callable[[], bool]) -> bool:
     try:
-        open_home(path).index.close()
+        return check()
     except HomeError:
-        return STAGES[:3]
-    return STAGES
+        return False
+
+
+def _bridge_digest(path: Path) -> str:
+    """The bridge's sha256, where its fusion weights are there and belong to it."""
+    digest = load_bridge(path / "bridge")[1]
+    _read_fusions(path, digest)
+    return digest
 
 
 def _finish(path: Path, manifest: Manifest, stage: str) -> Manifest:

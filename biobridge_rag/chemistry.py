@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BytesIO
 from typing import Any
 
 from biobridge_rag.errors import MoleculeError
@@ -67,24 +68,27 @@ def _largest(mol: Any) -> Parsed:
     return Parsed(chem.MolToSmiles(mol), mol, note)
 
 
-def parse_sdf(data: bytes, limit: int = 100) -> list[Parsed]:
-    """Molecules of an SDF or MOL block, at most `limit`; records that do not parse are counted in the error if none does."""
+def parse_sdf(data: bytes, limit: int = 100) -> tuple[list[Parsed], list[str]]:
+    """Molecules of an SDF or MOL block, at most `limit`, and notes that count the records left out. Raises MoleculeError if none parses."""
     chem = _rdkit()
-    supplier = chem.ForwardSDMolSupplier(__import__("io").BytesIO(data), sanitize=True)
+    supplier = chem.ForwardSDMolSupplier(BytesIO(data), sanitize=True)
     out: list[Parsed] = []
-    bad = 0
+    bad = more = 0
     for mol in supplier:
         if mol is None or mol.GetNumAtoms() == 0:
             bad += 1
-            continue
-        out.append(_largest(mol))
-        if len(out) >= limit:
-            break
+        elif len(out) < limit:
+            out.append(_largest(mol))
+        else:
+            more += 1
     if not out:
         raise MoleculeError(
             f"No molecule could be read from the SDF ({bad} bad records).", "Save it again as V2000 or V3000 SDF, or give SMILES."
         )
-    return out
+    notes = [f"Left out: {bad:,} records of the SDF that RDKit cannot read."] if bad else []
+    if more:
+        notes.append(f"The file holds {len(out) + more:,} molecules; the first {len(out)} were used.")
+    return out, notes
 
 
 def same_connectivity_key(mol: Any) -> str:

@@ -43,18 +43,19 @@ def looks_like_dna(sequence: str) -> bool:
 
 def clean_sequence(text: str, name: str = "") -> str:
     """Upper case, no white space, no final stop (*). Raises SequenceError with one line on what is wrong."""
-    sequence = re.sub(r"[\s\d]+", "", text).upper().rstrip("*")
+    sequence = re.sub(r"[\s\d]+", "", text).rstrip("*")
     of = f" {name!r}" if name else ""
     if not sequence:
         raise SequenceError(f"The protein sequence{of} is empty.", "Give a FASTA record or one-letter amino-acid codes.")
     if len(sequence) > MAX_RESIDUES:
         raise SequenceError(f"The protein sequence{of} has {len(sequence):,} residues; at most {MAX_RESIDUES:,} are read.")
     for i, letter in enumerate(sequence, start=1):
-        if letter not in RESIDUES:
+        if letter.upper() not in RESIDUES:
             raise SequenceError(
                 f"The protein sequence{of} has {letter!r} at position {i}, which is no amino-acid code.",
                 "Gaps, stops inside the sequence and other symbols must be removed.",
             )
+    sequence = sequence.upper()
     if looks_like_dna(sequence):
         raise SequenceError(f"The sequence{of} looks like DNA or RNA, not protein.", "Translate it first, then give the protein sequence.")
     return sequence
@@ -78,6 +79,11 @@ def decode(data: bytes | str, what: str = "file") -> str:
     return text
 
 
+def printable(text: str) -> str:
+    """The text on one line, without the control characters that a terminal would obey."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def parse_fasta(data: bytes | str, limit: int = 20) -> FastaFile:
     """Protein records of a FASTA file (or of bare sequence text), at most `limit`; the rest is counted in `notes`.
 
@@ -85,9 +91,9 @@ def parse_fasta(data: bytes | str, limit: int = 20) -> FastaFile:
     """
     text = decode(data, "FASTA file")
     chunks: list[tuple[str, list[str]]] = []
-    for line in text.splitlines():
+    for line in re.split(r"[\r\n]+", text):
         if line.startswith(">"):
-            chunks.append((" ".join(line[1:].split())[:MAX_HEADER], []))
+            chunks.append((printable(line[1:])[:MAX_HEADER], []))
         elif line.strip() and not line.startswith(";"):
             if not chunks:
                 chunks.append(("", []))
@@ -112,5 +118,6 @@ def parse_fasta(data: bytes | str, limit: int = 20) -> FastaFile:
     if bad > 3:
         notes.append(f"{bad} records in all were left out.")
     if len(chunks) > len(records) + bad:
-        notes.append(f"The file holds {len(chunks):,} records; the first {len(records)} were used.")
+        used = "only the first was used" if len(records) == 1 else f"the first {len(records)} were used"
+        notes.append(f"There are {len(chunks):,} records; {used}.")
     return FastaFile(tuple(records), len(chunks), tuple(notes))

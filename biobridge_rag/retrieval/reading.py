@@ -8,11 +8,12 @@ A sequence or a structure that stands in the graph is recognised as that node.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from biobridge_rag.chemistry import Parsed, inchikey, mol_or_none, parse_sdf, parse_smiles
-from biobridge_rag.encoders.sequences import FastaRecord, clean_sequence, decode, is_residues, looks_like_dna, parse_fasta
+from biobridge_rag.encoders.sequences import MAX_HEADER, clean_sequence, decode, is_residues, looks_like_dna, parse_fasta, printable
 from biobridge_rag.errors import FileError, MoleculeError
 from biobridge_rag.retrieval.linking import NodeLinker
 from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Query
@@ -80,8 +81,9 @@ class QueryReader:
         if not stripped:
             return None
         if stripped.startswith(">"):
-            record: FastaRecord = parse_fasta(stripped, 1).records[0]
-            return self.sequence(record.sequence, record.name)
+            found = parse_fasta(stripped, 1)
+            query = self.sequence(found.records[0].sequence, found.records[0].name)
+            return replace(query, note=" ".join([query.note, *found.notes]).strip())
         compact = re.sub(r"\s+", "", stripped)
         letters = len(compact) >= _MIN_PASTED and is_residues(compact.upper().rstrip("*")) and (compact.isupper() or " " not in stripped)
         if letters and (looks_like_dna(compact.upper()) or mol_or_none(stripped) is None):
@@ -97,17 +99,17 @@ class QueryReader:
     def file(self, path: Path) -> tuple[list[Query], list[str]]:
         """Queries of a FASTA, SDF, MOL or SMILES file and notes on what was left out. Raises an InputError in one line."""
         try:
-            size = path.stat().st_size
-            if size > MAX_FILE_BYTES:
-                raise FileError(f"The file {path.name} has {size / 1e6:.1f} MB; at most {MAX_FILE_BYTES / 1e6:.0f} MB are read.")
-            data = path.read_bytes()
+            with path.open("rb") as handle:
+                data = handle.read(MAX_FILE_BYTES + 1)
         except OSError as error:
             raise FileError(f"The file {path.name} cannot be read: {error.strerror or error}.") from error
+        if len(data) > MAX_FILE_BYTES:
+            raise FileError(f"The file {path.name} is too large: at most {MAX_FILE_BYTES / 1e6:.0f} MB are read.")
         text = decode(data, f"file {path.name}")
         suffix = path.suffix.lower()
         if suffix in (".sdf", ".mol", ".sd") or "M  END" in text:
-            found = parse_sdf(data, MAX_QUERIES)
-            return [self._molecule(parsed, _title(parsed)) for parsed in found], []
+            molecules, notes = parse_sdf(data, MAX_QUERIES)
+            return [self._molecule(parsed, _title(parsed)) for parsed in molecules], notes
         if suffix in (".smi", ".smiles"):
             return self._smiles_lines(text)
         if not text.lstrip().startswith(">") and (query := self._first_smiles(text)) is not None:
@@ -124,9 +126,9 @@ class QueryReader:
         lines = [line for line in text.splitlines() if line.strip()]
         first: MoleculeError | None = None
         for line in lines[:MAX_QUERIES]:
-            smiles, _, name = line.strip().partition(" ")
+            smiles, *name = line.split(None, 1)
             try:
-                queries.append(self.molecule(smiles, name.strip()[:80]))
+                queries.append(self.molecule(smiles, printable(" ".join(name))[:MAX_HEADER]))
             except MoleculeError as error:
                 first = first or error
                 notes.append(f"Left out: {error.message}")
@@ -143,4 +145,4 @@ def _looks_like_smiles(text: str) -> bool:
 
 
 def _title(parsed: Parsed) -> str:
-    return str(parsed.mol.GetProp("_Name"))[:80] if parsed.mol.HasProp("_Name") else ""
+    return printable(str(parsed.mol.GetProp("_Name")))[:MAX_HEADER] if parsed.mol.HasProp("_Name") else ""

@@ -180,7 +180,16 @@ def test_every_option_changes_the_result(small) -> None:
 def test_a_relation_without_edges_is_left_out(small) -> None:
     keep = small.graph.relation == 0
     graph = small.graph
-    one_way = type(graph)(graph.name, graph.nodes, graph.relations, graph.head[keep], graph.relation[keep], graph.tail[keep], graph.source[keep], graph.sources)
+    one_way = type(graph)(
+        graph.name,
+        graph.nodes,
+        graph.relations,
+        graph.head[keep],
+        graph.relation[keep],
+        graph.tail[keep],
+        graph.source[keep],
+        graph.sources,
+    )
     bridge, honest = train(small, graph=one_way)
     assert set(bridge.relations) == set(honest) == {small.target}
 

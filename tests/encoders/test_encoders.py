@@ -11,7 +11,10 @@ from biobridge_rag.errors import BiobridgeError, DiskFullError, HomeError, Input
 from biobridge_rag.types import Encoder, Modality
 
 VALUES = {
-    Modality.PROTEIN: ["MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEKAVQVKVKALPDAQFEVVHSLAKWKR", "MALWMRLLPLLALLALWGPDPAAAFVNQHLCGSHLVEALYLVCGERGFFYTPKT"],
+    Modality.PROTEIN: [
+        "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQAPILSRVGDGTQDNLSGAEKAVQVKVKALPDAQFEVVHSLAKWKR",
+        "MALWMRLLPLLALLALWGPDPAAAFVNQHLCGSHLVEALYLVCGERGFFYTPKT",
+    ],
     Modality.MOLECULE: ["CC(=O)Oc1ccccc1C(=O)O", "CN1C=NC2=C1C(=O)N(C(=O)N2C)C"],
     Modality.TEXT: ["Name: breast cancer.", "Name: protein kinase activity."],
 }  # fmt: skip
@@ -40,7 +43,10 @@ def test_no_values_give_no_rows(encoder: Encoder) -> None:
     assert encoder.encode([]).shape == (0, encoder.dim)
 
 
-@pytest.mark.parametrize(("modality", "value"), [(Modality.PROTEIN, ""), (Modality.PROTEIN, "MK1"), (Modality.MOLECULE, "C1CC"), (Modality.MOLECULE, ""), (Modality.TEXT, "  ")])  # fmt: skip
+BAD = [(Modality.PROTEIN, ""), (Modality.PROTEIN, "MK1"), (Modality.MOLECULE, "C1CC"), (Modality.MOLECULE, ""), (Modality.TEXT, "  ")]
+
+
+@pytest.mark.parametrize(("modality", "value"), BAD)
 def test_a_bad_value_is_an_error_never_a_zero_vector(modality: Modality, value: str) -> None:
     with pytest.raises(BiobridgeError):
         make_encoder(modality, next(iter(ENCODERS[modality]))).encode([value])

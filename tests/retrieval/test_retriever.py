@@ -1,0 +1,118 @@
+"""The retriever on a small learnable world, with a real bridge and a real Chroma index."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from biobridge_rag.bridge.model import unit
+from biobridge_rag.bridge.training import TrainingOptions, incidence, train_default
+from biobridge_rag.errors import InputError
+from biobridge_rag.retrieval.fusion import Fusion, fit
+from biobridge_rag.retrieval.retriever import SIMILAR, Retriever
+from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex
+from biobridge_rag.types import NodeType, Query, Relation
+from tests.retrieval.conftest import PER, TARGET
+
+
+@pytest.fixture(scope="module")
+def retriever(world, tmp_path_factory):  # type: ignore[no-untyped-def]
+    graph, named = world
+    tables = {NodeType(t): x for t, x in named.items()}
+    bridge, honest = train_default(graph, named, TrainingOptions(hidden=48, epochs=2), lambda *_: None)
+    projections = {t: unit(bridge.project(x, t.value)) for t, x in tables.items()}
+    fusions = {}
+    for relation, left_out in honest.items():
+        head, tail = NodeType(relation.head_type), NodeType(relation.tail_type)
+        edges = incidence(graph, relation, len(tables[head]), len(tables[tail]))
+        fusions[relation] = fit(left_out.transforms, projections[tail], tables[head], left_out.rows, edges, 0)
+    index = NodeIndex(tmp_path_factory.mktemp("chroma"))
+    for node_type, x in tables.items():
+        nodes = [graph.nodes[i] for i in graph.by_type[node_type]]
+        index.write(node_type, FROZEN, nodes, x, "a", lambda *_: None)
+        index.write(node_type, BRIDGE, nodes, projections[node_type], "a", lambda *_: None)
+    values = {f"new {family}": unit(x[family * PER : (family + 1) * PER].mean(axis=0, keepdims=True)) for x in [tables[NodeType.PROTEIN]] for family in range(3)}  # fmt: skip
+    yield Retriever(graph, index, bridge, tables, projections, fusions, lambda _type, value: values[value])
+    index.close()
+
+
+def query(retriever: Retriever, row: int) -> Query:
+    node = retriever.node(NodeType.PROTEIN, row)
+    return Query(NodeType.PROTEIN, node.name, node.values[0], node)
+
+
+def test_known_edges_come_first_with_their_source(retriever: Retriever) -> None:
+    found = retriever.retrieve(query(retriever, 0), TARGET, 20)
+    known = [h for h in found.hits if h.known]
+    truth = set(retriever.view(TARGET).edges[0].indices)
+    assert {int(h.node.id[2:]) for h in known} == truth
+    assert [h.known for h in found.hits] == sorted((h.known for h in found.hits), reverse=True)
+    assert all(h.probability == 1.0 and h.evidence[0].kind == "edge" and h.evidence[0].source == "made up" for h in known)
+
+
+def test_predictions_hold_the_rest_of_the_family(retriever: Retriever) -> None:
+    found = retriever.retrieve(query(retriever, 0), TARGET, 20)
+    predicted = [h for h in found.hits if not h.known]
+    left_out = PER - len(retriever.view(TARGET).edges[0].indices)
+    assert {int(h.node.id[2:]) // PER for h in predicted[:left_out]} == {0}
+    assert all(0.0 <= h.probability < 1.0 for h in predicted)
+    assert {e.kind for e in predicted[0].evidence} == {"analogue", "bridge", "prior"}
+
+
+def test_an_unseen_protein_gets_its_familys_drugs(retriever: Retriever) -> None:
+    found = retriever.retrieve(Query(NodeType.PROTEIN, "new", "new 2"), TARGET, PER)
+    assert {int(h.node.id[2:]) // PER for h in found.hits} == {2}
+    assert not any(h.known for h in found.hits)
+    assert [h.rank for h in found.hits] == list(range(1, PER + 1))
+    assert list(found.hits) == sorted(found.hits, key=lambda h: -h.score)
+
+
+def test_the_query_itself_never_votes(retriever: Retriever) -> None:
+    for hit in retriever.retrieve(query(retriever, 5), TARGET, 30).hits:
+        assert not any(e.kind == "analogue" and e.node_id == "P5" for e in hit.evidence)
+
+
+def test_similar_nodes_leave_out_the_query(retriever: Retriever) -> None:
+    found = retriever.retrieve(query(retriever, 3), Relation(SIMILAR, "gene/protein", "gene/protein"), 5)
+    assert "P3" not in [h.node.id for h in found.hits]
+    assert {int(h.node.id[1:]) // PER for h in found.hits} == {0}
+
+
+def test_the_pool_ranks_as_the_exact_scores_of_all_tails_do(retriever: Retriever) -> None:
+    from biobridge_rag.evaluation.baselines import Scorer
+
+    scorer = Scorer(retriever.graph, retriever.tables, retriever.projections, retriever.bridge, retriever.fusions)
+    x = retriever._encode(NodeType.PROTEIN, "new 1")
+    exact = scorer.score(x, TARGET)["fused"][0]
+    found = retriever.retrieve(Query(NodeType.PROTEIN, "new", "new 1"), TARGET, 10)
+    assert [h.score for h in found.hits] == pytest.approx(sorted(exact, reverse=True)[:10], abs=1e-4)
+
+
+@pytest.mark.parametrize("top", [0, -1, 5000])
+def test_a_top_out_of_range_is_refused(retriever: Retriever, top: int) -> None:
+    with pytest.raises(InputError, match="number of hits"):
+        retriever.retrieve(query(retriever, 0), TARGET, top)
+
+
+def test_a_relation_that_is_not_there_lists_those_that_are(retriever: Retriever) -> None:
+    with pytest.raises(InputError, match="associated with"):
+        retriever.retrieve(query(retriever, 0), Relation("enzyme", "gene/protein", "drug"), 5)
+
+
+def test_fusion_survives_json() -> None:
+    fusion = Fusion(np.arange(12.0), np.array([1.0, 2.0, 3.0]), 7)
+    again = Fusion.from_dict(fusion.to_dict())
+    assert np.array_equal(again.weights, fusion.weights) and np.array_equal(again.calibration, fusion.calibration) and again.n_heads == 7
+
+
+def test_probabilities_are_calibrated_on_a_world_where_they_can_be(retriever: Retriever) -> None:
+    """Over all unknown pairs of a family, one in ... is a left-out one; the mean probability must be near the share known."""
+    from biobridge_rag.evaluation.baselines import Scorer
+
+    scorer = Scorer(retriever.graph, retriever.tables, retriever.projections, retriever.bridge, retriever.fusions)
+    x = np.concatenate([retriever._encode(NodeType.PROTEIN, f"new {f}") for f in range(3)])
+    scores, nearest = scorer.score(x, TARGET)["fused"], scorer.neighbours(x, TARGET)[0][:, 0]
+    inside = np.stack([retriever.fusions[TARGET].probability(scores, nearest)[f, f * PER : (f + 1) * PER] for f in range(3)])
+    outside = retriever.fusions[TARGET].probability(scores, nearest)[0, PER:]
+    assert inside.mean() == pytest.approx(2 / 3, abs=0.15)
+    assert outside.mean() < 0.05
