@@ -300,6 +300,7 @@ def open_home(path: Path) -> Home:
         tables[node_type], projections[node_type] = _open(found[0]), _open(projected)
         if tables[node_type].shape != (len(positions), manifest.dims[modality.value]) or len(projections[node_type]) != len(positions):
             raise HomeError(f"The vectors of {node_type.label} nodes in {path} do not fit its graph.", "Delete the folder and build again.")
+    fusions = _read_fusions(path, digest)
     index = NodeIndex(path / "chroma")
     counts = index.counts()
     for node_type, positions in graph.by_type.items():
@@ -309,7 +310,7 @@ def open_home(path: Path) -> Home:
                 raise HomeError(
                     f"The index in {path} lacks {node_type.label} nodes.", "Delete its chroma folder and manifest.json, then build again."
                 )
-    return Home(path, manifest, graph, bridge, tables, projections, _read_fusions(path, digest), index)
+    return Home(path, manifest, graph, bridge, tables, projections, fusions, index)
 
 
 def _open(path: Path) -> Vectors:

@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -143,7 +144,8 @@ def candidates(
     as_json: Json = False,
 ) -> None:
     """Ranked candidates for one protein, molecule or disease, each known or predicted, with its evidence."""
-    found = engine(home, graph).candidates(fasta=fasta, sequence=sequence, smiles=smiles, node=node, to=to, relation=relation, top=top)
+    with closing(engine(home, graph)) as opened:
+        found = opened.candidates(fasta=fasta, sequence=sequence, smiles=smiles, node=node, to=to, relation=relation, top=top)
     for line in found.notes:
         note(line)
     if as_json:
@@ -170,13 +172,13 @@ def ask(
         raise InputError("The question is empty.")
     if len(question) > 20_000:
         raise InputError(f"The question has {len(question):,} characters; at most 20,000 are read.")
-    opened = engine(home, graph)
-    queries, notes = opened.read_file(fasta) if fasta is not None else ([], [])
-    if smiles is not None:
-        queries = [*queries, opened.reader.molecule(smiles)]
-    for line in notes:
-        note(line)
-    answer = opened.ask(question, queries, llm)
+    with closing(engine(home, graph)) as opened:
+        queries, notes = opened.read_file(fasta) if fasta is not None else ([], [])
+        if smiles is not None:
+            queries = [*queries, opened.reader.molecule(smiles)]
+        for line in notes:
+            note(line)
+        answer = opened.ask(question, queries, llm)
     if answer.notice:
         note(answer.notice)
     if as_json:
@@ -234,11 +236,14 @@ def evaluate_retrieval(
     """MRR and hits@k for each relation: all seen tails ranked, filtered, mean rank on ties."""
     from biobridge_rag.assembly import evaluate_retrieval as run
 
-    if out is not None and not out.resolve().parent.is_dir():
-        raise InputError(f"The folder of --out {out} does not exist.")
+    if out is not None and (out.is_dir() or not out.resolve().parent.is_dir()):
+        raise InputError(
+            f"The file {out} cannot be written: it is a folder." if out.is_dir() else f"The folder of --out {out} does not exist."
+        )
+    methods = list(dict.fromkeys(name for b in baselines.split(",") if (name := b.strip())))
     progress = Progress()
     try:
-        report = run(settings(graph=graph, home=home, seed=seed), unseen, split, [b for b in baselines.split(",") if b], fraction, progress)
+        report = run(settings(graph=graph, home=home, seed=seed), unseen, split, methods, fraction, progress)
     finally:
         progress.close()
     for reason, count in sorted(report["skipped"].items()):
@@ -281,6 +286,8 @@ def main() -> None:
 def _run(command: Callable[[], Any]) -> int:
     try:
         code = command()
+        if code == 130:  # so Typer hands on Ctrl-C
+            raise KeyboardInterrupt
         return int(code) if isinstance(code, int) else 0
     except BiobridgeError as error:
         note(f"biobridge-rag: {error}")
@@ -295,7 +302,7 @@ def _run(command: Callable[[], Any]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         note("biobridge-rag: stopped. A build goes on where it stopped when it is run again.")
         return 130
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # nobody reads stdout any more; Typer makes the second of the first
         return 0
     except MemoryError:
         note("biobridge-rag: out of memory.")

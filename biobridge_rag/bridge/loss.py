@@ -21,6 +21,6 @@ def info_nce(logits: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) ->
 
     positive = logits[rows, columns]
     mask = torch.zeros_like(logits)
-    mask[rows, columns] = float("-inf")
+    mask[rows, columns] = -1e9  # finite, so that a query whose every candidate is true has a gradient: zero
     negatives = torch.logsumexp(logits + mask, dim=1)[rows]
     return (torch.logaddexp(positive, negatives) - positive).mean()

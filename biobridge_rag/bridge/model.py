@@ -173,9 +173,9 @@ def load_bridge(directory: Path) -> tuple[Bridge, str]:
     from safetensors.numpy import load
 
     try:
-        config = json.loads((directory / "config.json").read_text())
+        config = dict(json.loads((directory / "config.json").read_text()))
         data = (directory / "model.safetensors").read_bytes()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise HomeError(f"The bridge in {directory} is missing or damaged.", "Run biobridge-rag build again.") from error
     digest = hashlib.sha256(data).hexdigest()
     if digest != config.get("sha256"):

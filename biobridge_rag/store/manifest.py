@@ -5,6 +5,7 @@ Knows: JSON, files, locks. Does not know: graphs, models, chroma.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from biobridge_rag.errors import DiskFullError, HomeError, HomeLockedError, HomeMismatchError
 
 FORMAT = 1
+_GO_ON = "Free some space, then run the same command again: it goes on where it stopped."
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         raise DiskFullError(
             f"Cannot write {path}: {error.strerror or error}.",
-            "Free some space, then run the same command again: it goes on where it stopped.",
+            _GO_ON,
         ) from error
 
 
@@ -102,5 +104,9 @@ def writing(home: Path) -> Iterator[None]:
         raise DiskFullError(f"Cannot write to {home}: {error.strerror or error}.", "Choose another --home.") from error
     try:
         yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFullError(f"Cannot write to {home}: {error.strerror}.", _GO_ON) from error
     finally:
         lock.release()

@@ -37,7 +37,7 @@ def test_known_value() -> None:
 
 
 def test_another_positive_is_no_negative() -> None:
-    logits = torch.tensor([[1.0, 5.0, 0.0]], requires_grad=True)
+    logits = torch.tensor([[1.0, 5.0, 0.0]])
     pair = info_nce(logits, torch.tensor([0, 0]), torch.tensor([0, 1])) * 2 - loss(logits[:, [1, 2]], [(0, 0)])
     assert float(pair) == pytest.approx(math.log(1 + math.exp(-1)), rel=1e-5)
 
@@ -73,7 +73,6 @@ def test_a_query_without_negatives_costs_nothing() -> None:
     assert float(loss(torch.randn(1, 3), [(0, 0), (0, 1), (0, 2)])) == 0.0
 
 
-@pytest.mark.xfail(strict=True, reason="the gradient of a query all of whose candidates are true is not a number")
 def test_a_query_without_negatives_has_a_finite_gradient() -> None:
     logits = torch.randn(2, 3, requires_grad=True)
     loss(logits, [(0, 0), (0, 1), (0, 2), (1, 0)]).backward()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -178,18 +179,9 @@ def test_every_option_changes_the_result(small) -> None:
 
 
 def test_a_relation_without_edges_is_left_out(small) -> None:
-    keep = small.graph.relation == 0
-    graph = small.graph
-    one_way = type(graph)(
-        graph.name,
-        graph.nodes,
-        graph.relations,
-        graph.head[keep],
-        graph.relation[keep],
-        graph.tail[keep],
-        graph.source[keep],
-        graph.sources,
-    )
+    graph, keep = small.graph, small.graph.relation == 0
+    columns = {name: getattr(graph, name)[keep] for name in ("head", "relation", "tail", "source")}
+    one_way = replace(graph, **columns)
     bridge, honest = train(small, graph=one_way)
     assert set(bridge.relations) == set(honest) == {small.target}
 

@@ -77,7 +77,8 @@ def test_an_empty_file_is_said_to_be_empty(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x00\x01\x02", b"\x89PNG\r\n\x1a\n\x00", gzip.compress(PEPTIDE.encode() * 50), PEPTIDE.encode("utf-16"), bytes(range(1, 256)) * 4]
+    "data",
+    [b"\x00\x01\x02", b"\x89PNG\r\n\x1a\n\x00", gzip.compress(PEPTIDE.encode() * 50), PEPTIDE.encode("utf-16"), bytes(range(1, 256)) * 4],
 )
 def test_a_binary_file_is_said_to_be_binary(data: bytes) -> None:
     with pytest.raises(FileError, match="is binary"):

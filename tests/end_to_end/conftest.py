@@ -48,9 +48,11 @@ class Result:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment without settings of whoever runs the tests."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("BIOBRIDGE_") and k != "OPENAI_API_KEY"}
-    return {**kept, **more}
+    """The environment without settings of whoever runs the tests, on one core, with compiled modules kept."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("BIOBRIDGE_")}
+    for name in ("OPENAI_API_KEY", "PYTHONDONTWRITEBYTECODE"):
+        kept.pop(name, None)
+    return {**kept, "OMP_NUM_THREADS": "1", **more}
 
 
 def start(*arguments: object, code: str = "from biobridge_rag.cli import main; main()", **more: Any) -> subprocess.Popen[str]:
@@ -192,13 +194,23 @@ def own_home(tiny_home: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def starter_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The starter home, built as a first question builds it."""
+    """The starter home, built as the first question builds it; the question's answer lies beside it."""
     home = tmp_path_factory.mktemp("homes") / "starter"
-    result = call("doctor", "--home", home, "--json", cwd=home.parent)
+    result = call("candidates", "--home", home, "--node", "ABL1", "--top", "5", "--json")
     assert result.code == 0, result
+    (home.parent / "first.json").write_text(result.out)
+    (home.parent / "first.err").write_text(result.err)
     return home
 
 
-@pytest.fixture
-def starter(starter_home: Path) -> Iterator[Any]:
-    yield starter_home
+@pytest.fixture(scope="session", autouse=True)
+def _one_core() -> Iterator[None]:
+    """Threads that wait for each other cost minutes on a busy machine; the processes that are started use one core as well."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(before)

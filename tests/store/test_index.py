@@ -1,0 +1,144 @@
+"""The Chroma index: exact cosines, idempotent and interruptible writes, a folder that any Chroma client can read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from biobridge_rag.errors import DiskFullError, HomeError
+from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex, collection_name
+from biobridge_rag.types import Node, NodeType, Vectors
+
+DRUG = NodeType.DRUG
+
+
+def quiet(_stage: str, _done: int, _total: int) -> None:
+    pass
+
+
+def nodes_of(n: int, names: str = "drug") -> list[Node]:
+    return [Node(f"DB{i}", DRUG, f"{names} {i}", f"Number {i}.", "DrugBank", f"https://example.org/{i}") for i in range(n)]
+
+
+def vectors_of(n: int, dim: int = 16, seed: int = 0) -> Vectors:
+    x = np.random.default_rng(seed).standard_normal((n, dim)).astype(np.float32)
+    return np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), dtype=np.float32)
+
+
+def test_search_gives_the_exact_cosines_best_first(tmp_path: Path) -> None:
+    index, x, queries = NodeIndex(tmp_path), vectors_of(60), vectors_of(3, seed=1)
+    index.write(DRUG, FROZEN, nodes_of(60), x, "v1", quiet)
+    ids, cosines = index.search(DRUG, FROZEN, queries, 60)
+    exact = queries @ x.T
+    for row in range(3):
+        order = np.argsort(-exact[row])
+        assert ids[row] == [f"DB{i}" for i in order]
+        assert np.allclose(cosines[row], exact[row][order], atol=1e-5)
+    index.close()
+
+
+def test_the_two_spaces_of_a_type_are_apart(tmp_path: Path) -> None:
+    index = NodeIndex(tmp_path)
+    index.write(DRUG, FROZEN, nodes_of(5), vectors_of(5, 16), "v1", quiet)
+    index.write(DRUG, BRIDGE, nodes_of(5), vectors_of(5, 8), "v1", quiet)
+    assert index.counts() == {"drug.frozen": 5, "drug.bridge": 5}
+    assert collection_name(NodeType.PROTEIN, BRIDGE) == "gene-protein.bridge"
+    index.close()
+
+
+def test_writing_again_changes_nothing_and_another_label_replaces_all(tmp_path: Path) -> None:
+    index, seen = NodeIndex(tmp_path), []
+
+    def watch(stage: str, done: int, total: int) -> None:
+        seen.append((stage, done, total))
+
+    index.write(DRUG, FROZEN, nodes_of(12), vectors_of(12), "v1", watch)
+    assert seen == [("indexing drug.frozen", 12, 12)]
+    index.write(DRUG, FROZEN, nodes_of(12, "renamed"), vectors_of(12), "v1", watch)
+    assert len(seen) == 1, "a whole collection was written again"
+    index.write(DRUG, FROZEN, nodes_of(7), vectors_of(7, seed=2), "v2", watch)
+    assert index.counts() == {"drug.frozen": 7}
+    assert np.allclose(index.search(DRUG, FROZEN, vectors_of(7, seed=2)[:1], 1)[1], 1.0, atol=1e-5)
+    index.close()
+
+
+def test_a_write_that_was_broken_off_is_completed(tmp_path: Path) -> None:
+    index, x = NodeIndex(tmp_path), vectors_of(2_300)
+
+    def stop(_stage: str, done: int, _total: int) -> None:
+        if done == 1000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        index.write(DRUG, FROZEN, nodes_of(2_300), x, "v1", stop)
+    index.close()
+    index, done = NodeIndex(tmp_path), []
+    assert index.counts() == {"drug.frozen": 1000}
+    index.write(DRUG, FROZEN, nodes_of(2_300), x, "v1", lambda _s, d, _t: done.append(d))
+    assert done == [2000, 2300]
+    assert index.counts() == {"drug.frozen": 2_300}
+    ids, cosines = index.search(DRUG, FROZEN, x[[5, 1500, 2299]], 1)
+    assert [row[0] for row in ids] == ["DB5", "DB1500", "DB2299"] and np.allclose(cosines, 1.0, atol=1e-5)
+    index.close()
+
+
+def test_any_chroma_client_reads_documents_and_metadata(tmp_path: Path) -> None:
+    import chromadb
+
+    index = NodeIndex(tmp_path)
+    index.write(DRUG, FROZEN, nodes_of(3), vectors_of(3), "v1", quiet)
+    index.close()
+    found = (
+        chromadb.PersistentClient(path=str(tmp_path))
+        .get_collection("drug.frozen")
+        .get(ids=["DB1"], include=["documents", "metadatas", "embeddings"])
+    )
+    assert found["documents"] == ["drug 1. Number 1."]
+    assert found["metadatas"] == [{"name": "drug 1", "type": "drug", "source": "DrugBank", "url": "https://example.org/1"}]
+    assert np.allclose(found["embeddings"], vectors_of(3)[1:2])
+
+
+def test_an_unknown_collection_and_wrong_vectors_are_one_line(tmp_path: Path) -> None:
+    index = NodeIndex(tmp_path)
+    with pytest.raises(HomeError, match=r"no collection 'disease.frozen'"):
+        index.search(NodeType.DISEASE, FROZEN, vectors_of(1), 3)
+    index.write(DRUG, FROZEN, nodes_of(3), vectors_of(3, 16), "v1", quiet)
+    with pytest.raises(HomeError, match="cannot be searched") as caught:
+        index.search(DRUG, FROZEN, vectors_of(1, 8), 3)
+    assert len(str(caught.value).splitlines()) == 1
+    index.close()
+
+
+def test_a_damaged_database_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "chroma.sqlite3").write_bytes(b"this is no database " * 200)
+    with pytest.raises(HomeError, match="Delete the folder") as caught:
+        NodeIndex(tmp_path).counts()
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_path_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "chroma").write_text("")
+    with pytest.raises(DiskFullError, match="Cannot open the index"):
+        NodeIndex(tmp_path / "chroma")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("database or disk is full", DiskFullError),
+        ("No space left on device (os error 28)", DiskFullError),
+        ("dimension mismatch", HomeError),
+    ],
+)
+def test_errors_of_the_database_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, error: type[Exception]) -> None:
+    index = NodeIndex(tmp_path)
+
+    def fail(*_args: object) -> None:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(index, "_write", fail)
+    with pytest.raises(error, match=text[:12]):
+        index.write(DRUG, FROZEN, nodes_of(3), vectors_of(3), "v1", quiet)
+    index.close()
