@@ -89,7 +89,8 @@ def main() -> None:
     for row in found["relations"]:
         figures = " | ".join(f"{row['methods'][m]['mrr']:.3f}" for m in methods)
         print(f"| {row['head_type']} - {row['relation']} - {row['tail_type']} | {row['n_triples']} | {figures} |")
-    print(f"| macro MRR of {len(found['macro_over'])} | | {' | '.join(f'{found['macro'][m]['mrr']:.3f}' for m in methods)} |")
+    macro = " | ".join(f"{found['macro'][m]['mrr']:.3f}" for m in methods)
+    print(f"| macro MRR of {len(found['macro_over'])} | | {macro} |")
     best = max(("bridge", "analogues", "popularity"), key=lambda m: found["macro"][m]["mrr"])
     print(f"fused against the best single method ({best}): ratio {found['macro']['fused']['mrr'] / found['macro'][best]['mrr']:.3f}")
 

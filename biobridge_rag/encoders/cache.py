@@ -39,7 +39,7 @@ def save_array(path: Path, array: Vectors) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise DiskFullError(
-            f"Cannot write {path}: {error.strerror or error}.",
+            f"Cannot write {path}: {error.strerror or f'the disk is full ({error})'}.",
             "Free some space, then run the same command again: it goes on where it stopped.",
         ) from error
 
