@@ -59,7 +59,7 @@ def main() -> None:
             held = np.sort(everyone[fold::folds])
             cut = hold_out(graph, Split("fold", fold, {NodeType.PROTEIN: held}))
             path = Path(scratch) / str(fold)
-            tables = embed(cut.graph, path, encoders, lambda *_: None)
+            tables = embed(cut.graph, Path(scratch), encoders, lambda *_: None)
             trained = train_parts(cut.graph, tables, "default", DEFAULT_EPOCHS["default"], 0, "cpu", lambda *_: None, path / "bridge")
             scorer = Scorer(cut.graph, tables, trained.projections, trained.bridge, trained.fusions)
             heads, tails = cut.unseen.edges[TARGET]

@@ -13,6 +13,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -32,9 +33,10 @@ from biobridge_rag.types import Bridge, Encoder, KnowledgeGraph, Modality, NodeT
 
 Progress = Callable[[str, int, int], None]
 TRAINED_ON = ("graph_sha256", "encoders", "bridge_kind", "seed", "epochs")
+MEND = "Run the same biobridge-rag build again: it makes the damaged part again and keeps the rest."
 STAGES = ("graph", "embeddings", "bridge", "index")
 DEFAULT_ENCODERS = {Modality.PROTEIN: "kmer", Modality.MOLECULE: "fingerprint", Modality.TEXT: "minilm"}
-DEFAULT_EPOCHS = {"default": 4, "official": 50}
+DEFAULT_EPOCHS = {"default": 4, "official": 20}
 _VERSIONED = ("torch", "chromadb", "rdkit", "transformers", "numpy")
 
 
@@ -125,6 +127,9 @@ def _sound(graph: KnowledgeGraph, path: Path, manifest: Manifest) -> Manifest:
             return manifest
         except HomeError:
             stages = STAGES[:3]
+    for file in sorted((path / "embeddings").glob("*.npy")):
+        if not _holds(partial(_readable, file)):
+            file.unlink()
     if "graph" in stages and not _holds(lambda: load_saved_graph(path / "graph").sha256 == graph.sha256):
         save_graph(graph, path / "graph")
     if "bridge" in stages and not _holds(lambda: _bridge_digest(path) == manifest.bridge_sha256):
@@ -137,6 +142,10 @@ def _holds(check: Callable[[], bool]) -> bool:
         return check()
     except HomeError:
         return False
+
+
+def _readable(file: Path) -> bool:
+    return _open(file).ndim == 2
 
 
 def _bridge_digest(path: Path) -> str:
@@ -280,10 +289,10 @@ def open_home(path: Path) -> Home:
         )
     graph = load_saved_graph(path / "graph")
     if graph.sha256 != manifest.graph_sha256:
-        raise HomeError(f"The graph in {path} is not the one that its manifest names.", "Delete the folder and build again.")
+        raise HomeError(f"The graph in {path} is not the one that its manifest names.", MEND)
     bridge, digest = load_bridge(path / "bridge")
     if digest != manifest.bridge_sha256:
-        raise HomeError(f"The bridge in {path} is not the one that its manifest names.", "Delete the folder and build again.")
+        raise HomeError(f"The bridge in {path} is not the one that its manifest names.", MEND)
     tables, projections = {}, {}
     for node_type, positions in graph.by_type.items():
         modality = node_type.modality
@@ -296,10 +305,10 @@ def open_home(path: Path) -> Home:
         found = sorted((path / "embeddings").glob(f"{node_type.slug}-*.npy"))
         projected = path / "projections" / f"{node_type.slug}.npy"
         if len(found) != 1 or not projected.exists():
-            raise HomeError(f"The home {path} lacks vectors of {node_type.label} nodes.", "Delete the folder and build again.")
+            raise HomeError(f"The home {path} lacks vectors of {node_type.label} nodes.", MEND)
         tables[node_type], projections[node_type] = _open(found[0]), _open(projected)
         if tables[node_type].shape != (len(positions), manifest.dims[modality.value]) or len(projections[node_type]) != len(positions):
-            raise HomeError(f"The vectors of {node_type.label} nodes in {path} do not fit its graph.", "Delete the folder and build again.")
+            raise HomeError(f"The vectors of {node_type.label} nodes in {path} do not fit its graph.", MEND)
     fusions = _read_fusions(path, digest)
     index = NodeIndex(path / "chroma")
     counts = index.counts()
@@ -307,9 +316,7 @@ def open_home(path: Path) -> Home:
         for space in (FROZEN, BRIDGE):
             if counts.get(collection_name(node_type, space)) != len(positions):
                 index.close()
-                raise HomeError(
-                    f"The index in {path} lacks {node_type.label} nodes.", "Delete its chroma folder and manifest.json, then build again."
-                )
+                raise HomeError(f"The index in {path} lacks {node_type.label} nodes.", MEND)
     return Home(path, manifest, graph, bridge, tables, projections, fusions, index)
 
 
@@ -317,7 +324,7 @@ def _open(path: Path) -> Vectors:
     try:
         array: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise HomeError(f"The file {path} is damaged.", "Delete the folder and build again.") from error
+        raise HomeError(f"The file {path} is damaged.", MEND) from error
     return array
 
 
@@ -325,11 +332,11 @@ def _read_fusions(path: Path, digest: str) -> dict[Relation, Fusion]:
     try:
         data = json.loads((path / "fusion.json").read_text())
         if data["bridge_sha256"] != digest:
-            raise HomeError(f"The fusion weights in {path} were learned for another bridge.", "Delete the folder and build again.")
+            raise HomeError(f"The fusion weights in {path} were learned for another bridge.", MEND)
         out = {}
         for key, value in data["relations"].items():
             head, name, tail = key.split("|")
             out[Relation(name, head, tail)] = Fusion.from_dict(value)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise HomeError(f"The file {path / 'fusion.json'} is missing or damaged.", "Delete the folder and build again.") from error
+        raise HomeError(f"The file {path / 'fusion.json'} is missing or damaged.", MEND) from error
     return out

@@ -27,12 +27,23 @@ def test_given_before_environment_before_default(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("name", "value", "read"),
     [
-        ("graph", " /data/primekg ", "/data/primekg"), ("home", "/data/home", Path("/data/home")), ("protein_encoder", "kmer", "kmer"),
-        ("molecule_encoder", "fingerprint", "fingerprint"), ("text_encoder", "minilm", "minilm"), ("bridge", "official", "official"),
-        ("epochs", "3", 3), ("device", "cuda", "cuda"), ("seed", "9", 9), ("host", "0.0.0.0", "0.0.0.0"), ("port", "8000", 8000),
-        ("llm_model", "m", "m"), ("llm_base_url", "http://localhost:1/v1", "http://localhost:1/v1"), ("llm_timeout", "2.5", 2.5), ("llm_api_key", "k", "k"),
+        ("graph", " /data/primekg ", "/data/primekg"),
+        ("home", "/data/home", Path("/data/home")),
+        ("protein_encoder", "kmer", "kmer"),
+        ("molecule_encoder", "fingerprint", "fingerprint"),
+        ("text_encoder", "minilm", "minilm"),
+        ("bridge", "official", "official"),
+        ("epochs", "3", 3),
+        ("device", "cuda", "cuda"),
+        ("seed", "9", 9),
+        ("host", "0.0.0.0", "0.0.0.0"),
+        ("port", "8000", 8000),
+        ("llm_model", "m", "m"),
+        ("llm_base_url", "http://localhost:1/v1", "http://localhost:1/v1"),
+        ("llm_timeout", "2.5", 2.5),
+        ("llm_api_key", "k", "k"),
     ],
-)  # fmt: skip
+)
 def test_every_setting_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch, name: str, value: str, read: object) -> None:
     monkeypatch.setenv(f"BIOBRIDGE_{name.upper()}", value)
     assert getattr(Settings(), name) == read
@@ -53,17 +64,29 @@ def test_an_unknown_variable_is_refused_by_name(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(InputError, match="'colour' is not valid.*Settings: bridge, device"):
+    with pytest.raises(InputError, match=r"'colour' is not valid.*Settings: bridge, device"):
         Settings(colour="red")
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("epochs", 0), ("epochs", 1001), ("epochs", "many"), ("seed", -1), ("seed", 2**31), ("seed", "x"), ("bridge", "golden"), ("bridge", ""),
-        ("device", "tpu"), ("port", 0), ("port", 65536), ("llm_timeout", 0), ("llm_timeout", 4000), ("llm_timeout", "nan"),
+        ("epochs", 0),
+        ("epochs", 1001),
+        ("epochs", "many"),
+        ("seed", -1),
+        ("seed", 2**31),
+        ("seed", "x"),
+        ("bridge", "golden"),
+        ("bridge", ""),
+        ("device", "tpu"),
+        ("port", 0),
+        ("port", 65536),
+        ("llm_timeout", 0),
+        ("llm_timeout", 4000),
+        ("llm_timeout", "nan"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_value_names_the_setting_given_or_set(monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:
     with pytest.raises(InputError, match=f"'{name}' is not valid"):
         Settings(**{name: value})

@@ -27,11 +27,18 @@ def test_spaces_numbers_case_and_the_final_stop_are_taken_off() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "is empty"), (" \n*", "is empty"), ("12345", "is empty"),
-        ("MKT-AYI", "'-' at position 4"), ("MKT*AYI", r"'\*' at position 4"), ("MKTJ", "'J' at position 4"), ("MKß", "'ß' at position 3"),
-        ("A" * (MAX_RESIDUES + 1), "40,001 residues; at most 40,000"), (DNA, "looks like DNA or RNA"), (DNA.replace("T", "U").lower(), "looks like DNA"),
+        ("", "is empty"),
+        (" \n*", "is empty"),
+        ("12345", "is empty"),
+        ("MKT-AYI", "'-' at position 4"),
+        ("MKT*AYI", r"'\*' at position 4"),
+        ("MKTJ", "'J' at position 4"),
+        ("MKß", "'ß' at position 3"),
+        ("A" * (MAX_RESIDUES + 1), "40,001 residues; at most 40,000"),
+        (DNA, "looks like DNA or RNA"),
+        (DNA.replace("T", "U").lower(), "looks like DNA"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_sequence_is_named_in_one_line(text: str, says: str) -> None:
     with pytest.raises(SequenceError, match=says) as caught:
         clean_sequence(text, "my protein")

@@ -99,6 +99,11 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
+def known(hits: list[dict[str, Any]]) -> set[str]:
+    """The ids of the hits that are edges of the graph."""
+    return {hit["id"] for hit in hits if hit["known"]}
+
+
 def protein(i: int) -> str:
     """The sequence of protein i: five mutants of each of four ancestors."""
     rng = random.Random(i // 5)

@@ -15,7 +15,8 @@ def test_held_out_nodes_vanish_with_their_inverse_edges() -> None:
     held = {(n.type, n.id) for n in cut.unseen.nodes}
     assert {t for t, _ in held} == set(HELD_TYPES)
     assert not held & {(n.type, n.id) for n in cut.graph.nodes}
-    kept = {(cut.graph.nodes[h].id, cut.graph.relations[r], cut.graph.nodes[t].id) for h, r, t in zip(cut.graph.head, cut.graph.relation, cut.graph.tail, strict=True)}  # fmt: skip
+    train = [cut.graph.triple(e) for e in range(cut.graph.n_edges)]
+    kept = {(t.head.id, t.relation, t.tail.id) for t in train}
     crossing = {
         (cut.unseen.nodes[h].id, relation, cut.graph.nodes[cut.graph.by_type[_type(relation.tail_type)][t]].id)
         for relation, (heads, tails) in cut.unseen.edges.items()

@@ -63,8 +63,15 @@ def test_an_inorganic_salt_is_a_molecule_too(reader: QueryReader) -> None:
 
 @pytest.mark.parametrize(
     ("smiles", "says"),
-    [("C1CC", "cannot read the SMILES 'C1CC'"), ("not-a-smiles", "cannot read"), ("", "is empty"), ("C(C)(C)(C)(C)C", "cannot read"), ("C" * 5_001, "5,001 characters"), ("X" * 100, r"XXX\.\.\.'")],
-)  # fmt: skip
+    [
+        ("C1CC", "cannot read the SMILES 'C1CC'"),
+        ("not-a-smiles", "cannot read"),
+        ("", "is empty"),
+        ("C(C)(C)(C)(C)C", "cannot read"),
+        ("C" * 5_001, "5,001 characters"),
+        ("X" * 100, r"XXX\.\.\.'"),
+    ],
+)
 def test_a_bad_smiles_is_one_line(reader: QueryReader, smiles: str, says: str) -> None:
     with pytest.raises(MoleculeError, match=says) as caught:
         reader.molecule(smiles)
@@ -84,11 +91,17 @@ def test_a_node_by_name_id_or_synonym_and_the_nearest_of_an_unknown_one(reader: 
 @pytest.mark.parametrize(
     ("text", "node", "kind"),
     [
-        (SEQUENCE, NODES[0], NodeType.PROTEIN), (f">q\n{SEQUENCE}", NODES[0], NodeType.PROTEIN), (SEQUENCE[:-2].lower(), None, NodeType.PROTEIN),
-        (f"{SEQUENCE[:10]} {SEQUENCE[10:30]}", None, NodeType.PROTEIN), (ASPIRIN, NODES[1], NodeType.DRUG), ("CN1CCC[C@H]1c1cccnc1", None, NodeType.DRUG),
-        ("imatinib", NODES[2], NodeType.DRUG), (" P1 ", NODES[0], NodeType.PROTEIN), ("asthma", NODES[3], NodeType.DISEASE),
+        (SEQUENCE, NODES[0], NodeType.PROTEIN),
+        (f">q\n{SEQUENCE}", NODES[0], NodeType.PROTEIN),
+        (SEQUENCE[:-2].lower(), None, NodeType.PROTEIN),
+        (f"{SEQUENCE[:10]} {SEQUENCE[10:30]}", None, NodeType.PROTEIN),
+        (ASPIRIN, NODES[1], NodeType.DRUG),
+        ("CN1CCC[C@H]1c1cccnc1", None, NodeType.DRUG),
+        ("imatinib", NODES[2], NodeType.DRUG),
+        (" P1 ", NODES[0], NodeType.PROTEIN),
+        ("asthma", NODES[3], NodeType.DISEASE),
     ],
-)  # fmt: skip
+)
 def test_pasted_text_is_recognised(reader: QueryReader, text: str, node: Node | None, kind: NodeType) -> None:
     query = reader.text(text)
     assert query is not None and query.node is node and query.type is kind
@@ -144,12 +157,15 @@ def test_what_a_file_holds_beyond_the_limit_or_use_is_counted(reader: QueryReade
 @pytest.mark.parametrize(
     ("name", "content", "error", "says"),
     [
-        ("a.fasta", b"", FileError, "file a.fasta is empty"), ("a.fasta", b"\x00\x01MKT", FileError, "file a.fasta is binary"),
-        ("a.sdf", b"junk\n", MoleculeError, "No molecule could be read"), ("a.smi", b"!!!\n", MoleculeError, "cannot read the SMILES '!!!'"),
-        ("a.fasta", b">x\nMK-T\n", SequenceError, "'-' at position 3"), ("a.txt", b"just some words, nothing else\n", SequenceError, "at position"),
+        ("a.fasta", b"", FileError, "file a.fasta is empty"),
+        ("a.fasta", b"\x00\x01MKT", FileError, "file a.fasta is binary"),
+        ("a.sdf", b"junk\n", MoleculeError, "No molecule could be read"),
+        ("a.smi", b"!!!\n", MoleculeError, "cannot read the SMILES '!!!'"),
+        ("a.fasta", b">x\nMK-T\n", SequenceError, "'-' at position 3"),
+        ("a.txt", b"just some words, nothing else\n", SequenceError, "at position"),
         ("big.fasta", b">x\n" + b"M" * MAX_FILE_BYTES, FileError, "big.fasta is too large: at most 5 MB"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_file_is_one_line_with_its_name(
     reader: QueryReader, tmp_path: Path, name: str, content: bytes, error: type[InputError], says: str
 ) -> None:

@@ -31,7 +31,8 @@ def retriever(world, tmp_path_factory):  # type: ignore[no-untyped-def]
         nodes = [graph.nodes[i] for i in graph.by_type[node_type]]
         index.write(node_type, FROZEN, nodes, x, "a", lambda *_: None)
         index.write(node_type, BRIDGE, nodes, projections[node_type], "a", lambda *_: None)
-    values = {f"new {family}": unit(x[family * PER : (family + 1) * PER].mean(axis=0, keepdims=True)) for x in [tables[NodeType.PROTEIN]] for family in range(3)}  # fmt: skip
+    proteins = tables[NodeType.PROTEIN]
+    values = {f"new {f}": unit(proteins[f * PER : (f + 1) * PER].mean(axis=0, keepdims=True)) for f in range(3)}
     yield Retriever(graph, index, bridge, tables, projections, fusions, lambda _type, value: values[value])
     index.close()
 

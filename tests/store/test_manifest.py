@@ -15,10 +15,19 @@ from biobridge_rag.errors import DiskFullError, HomeError, HomeLockedError, Home
 from biobridge_rag.store.manifest import Manifest, read_manifest, write_manifest, write_text, writing
 
 MANIFEST = Manifest(
-    graph_name="tiny", graph_sha256="a" * 64, encoders={"protein": "kmer-v1", "text": "minilm-v1"},
-    encoder_names={"protein": "kmer", "text": "minilm"}, dims={"protein": 8, "text": 4}, bridge_kind="default", seed=0, epochs=4,
-    bridge_sha256="b" * 64, versions={"torch": "2"}, skipped={"duplicate edge": 3}, stages=("graph", "embeddings"),
-)  # fmt: skip
+    graph_name="tiny",
+    graph_sha256="a" * 64,
+    encoders={"protein": "kmer-v1", "text": "minilm-v1"},
+    encoder_names={"protein": "kmer", "text": "minilm"},
+    dims={"protein": 8, "text": 4},
+    bridge_kind="default",
+    seed=0,
+    epochs=4,
+    bridge_sha256="b" * 64,
+    versions={"torch": "2"},
+    skipped={"duplicate edge": 3},
+    stages=("graph", "embeddings"),
+)
 ALONE = "import sys; from pathlib import Path; from biobridge_rag.store.manifest import writing\nwith writing(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"  # noqa: E501
 
 
@@ -55,11 +64,14 @@ def test_an_unknown_field_is_damage_and_another_format_is_named(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"graph_sha256": "c" * 64}, "graph 'tiny' in another version"), ({"graph_sha256": "c" * 64, "graph_name": "big"}, "graph 'tiny', not 'big'"),
-        ({"encoders": {"protein": "esm-v1"}}, "protein encoder is 'kmer-v1', not 'esm-v1'"), ({"bridge_kind": "official"}, "bridge kind is 'default', not 'official'"),
-        ({"seed": 1}, "seed is 0, not 1"), ({"epochs": 9}, "epochs is 4, not 9"),
+        ({"graph_sha256": "c" * 64}, "graph 'tiny' in another version"),
+        ({"graph_sha256": "c" * 64, "graph_name": "big"}, "graph 'tiny', not 'big'"),
+        ({"encoders": {"protein": "esm-v1"}}, "protein encoder is 'kmer-v1', not 'esm-v1'"),
+        ({"bridge_kind": "official"}, "bridge kind is 'default', not 'official'"),
+        ({"seed": 1}, "seed is 0, not 1"),
+        ({"epochs": 9}, "epochs is 4, not 9"),
     ],
-)  # fmt: skip
+)
 def test_what_differs_is_named(change: dict[str, object], says: str) -> None:
     assert says in MANIFEST.difference(replace(MANIFEST, **change))  # type: ignore[arg-type]
 
