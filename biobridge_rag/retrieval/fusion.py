@@ -171,7 +171,11 @@ def _fit_weights(block: Vectors, truth: NDArray[np.bool_]) -> NDArray[np.float64
 
 
 def _fit_calibration(shares: Vectors, nearest: Vectors, truth: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Logistic regression of truth on (log share, nearest similarity, 1), a little ridge on the slopes."""
+    """Logistic regression of truth on (log share, nearest similarity, 1), a little ridge on the slopes, over the best 200 tails
+    of each query: those that a search can return."""
+    if shares.shape[1] > POOL:
+        best = np.argpartition(-shares, POOL - 1, axis=1)[:, :POOL]
+        shares, truth = np.take_along_axis(shares, best, axis=1), np.take_along_axis(truth, best, axis=1)
     s, near = shares.ravel(), np.repeat(nearest, shares.shape[1])
     y = truth.ravel().astype(np.float64)
 
