@@ -8,11 +8,8 @@ Does not know: encoders, splits, homes, how a graph is saved.
 
 from __future__ import annotations
 
-import csv
-import gzip
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,14 +20,13 @@ from numpy.typing import NDArray
 from biobridge_rag.chemistry import mol_or_none
 from biobridge_rag.errors import GraphFormatError
 from biobridge_rag.graph.links import node_url
+from biobridge_rag.graph.tables import Files, Row
 from biobridge_rag.types import Indices, KnowledgeGraph, Node, NodeType, Relation
 
 Progress = Callable[[str], None]
-Row = dict[str, str]
 
 _RESIDUES = frozenset("ABCDEFGHIKLMNOPQRSTUVWXYZ")
 _TYPES = tuple(NodeType)
-_BLOCK_BYTES = 1 << 24
 _UNKNOWN, _DROPPED, _NO_ENCODER = -1, -2, -3
 _NOT_USABLE = {_NO_ENCODER: "edge to a node type without encoder", _DROPPED: "edge to a node that was dropped"}
 _NOT_LISTED = "edge to a node that is not in nodes.csv"
@@ -80,11 +76,11 @@ def load_graph(directory: Path, name: str | None = None, progress: Progress | No
     directory = Path(directory)
     name = name or directory.resolve().name
     skipped: Counter[str] = Counter()
-    nodes, status = _read_nodes(_Files(directory), skipped, lambda node_type, node_id: False, say)
+    nodes, status = _read_nodes(Files(directory), skipped, lambda node_type, node_id: False, say)
     if not nodes:
         raise GraphFormatError(f"nodes.csv in {directory} has no node that can be used{_most(skipped)}.")
     types = np.array([_TYPES.index(node.type) for node in nodes])
-    edges = _read_edges(_Files(directory), lambda key: status.get(key, _UNKNOWN), name, _NOT_LISTED, skipped, say)
+    edges = _read_edges(Files(directory), lambda key: status.get(key, _UNKNOWN), name, _NOT_LISTED, skipped, say)
     if edges.n_rows and not len(edges.head):
         raise GraphFormatError(f"kg.csv in {directory} has no edge between nodes that can be used{_most(skipped)}.")
     relations, relation = edges.relations(types)
@@ -117,7 +113,7 @@ def load_unseen(directory: Path, graph: KnowledgeGraph) -> UnseenNodes:
 
     Raises GraphFormatError as `load_graph` does.
     """
-    files, skipped = _Files(Path(directory)), Counter[str]()
+    files, skipped = Files(Path(directory)), Counter[str]()
     nodes, status = _read_nodes(files, skipped, lambda t, i: graph.position(t, i) is not None, lambda line: None)
     n = len(nodes)
 
@@ -152,81 +148,8 @@ def _most(skipped: Counter[str]) -> str:
     return "".join(f" ({reason}: {n:,})" for reason, n in skipped.most_common(1))
 
 
-@dataclass(frozen=True)
-class _Files:
-    """The CSV files of one directory, as streams of text columns."""
-
-    directory: Path
-
-    def __post_init__(self) -> None:
-        if not self.directory.is_dir():
-            what = "is not a directory" if self.directory.exists() else "does not exist"
-            raise GraphFormatError(f"The graph directory {self.directory} {what}.", "Give a directory with nodes.csv and kg.csv.")
-
-    def path(self, stem: str, why: str = "") -> Path:
-        for path in (self.directory / f"{stem}.csv", self.directory / f"{stem}.csv.gz"):
-            if path.is_file():
-                return path
-        raise GraphFormatError(f"{stem}.csv (or {stem}.csv.gz) is missing in {self.directory}{why}.")
-
-    def header(self, path: Path) -> tuple[list[str], bool]:
-        """The column names, and whether any row follows."""
-        try:
-            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-                start = stream.read(1 << 18)
-            if not start.strip():
-                raise GraphFormatError(f"{path} is empty.")
-            first, _, rest = start.partition(b"\n")
-            if b"\0" in start:
-                raise GraphFormatError(f"{path} is not a CSV text file.")
-            return [column.strip() for column in next(csv.reader([first.decode("utf-8-sig")]))], bool(rest.strip())
-        except (OSError, EOFError, zlib.error) as error:
-            raise GraphFormatError(f"{path} cannot be read: {_line(error)}.", "Fetch or unpack it again.") from error
-        except (UnicodeDecodeError, csv.Error, StopIteration) as error:
-            raise GraphFormatError(f"{path} is not a CSV text file in UTF-8.") from error
-
-    def columns(self, path: Path, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> tuple[list[str], bool]:
-        """Those of the wanted columns that the file has, and whether any row follows."""
-        present, rows = self.header(path)
-        for column in required:
-            if column not in present:
-                shown = ", ".join(present)
-                raise GraphFormatError(f"{path} has no column {column}.", f"It has: {shown if len(shown) < 200 else shown[:197] + '...'}.")
-        return [column for column in dict.fromkeys((*required, *optional)) if column in present], rows
-
-    def batches(self, path: Path, columns: list[str], encode: bool) -> Iterator[Any]:
-        """Record batches of text columns (dictionary-encoded where `encode`), in the order of the file."""
-        import pyarrow as pa
-        from pyarrow import csv as arrow_csv
-
-        text = pa.dictionary(pa.int32(), pa.string()) if encode else pa.string()
-        convert = arrow_csv.ConvertOptions(include_columns=columns, column_types=dict.fromkeys(columns, text), strings_can_be_null=False)
-        try:
-            with pa.input_stream(str(path), compression="gzip" if path.suffix == ".gz" else None) as stream:
-                yield from arrow_csv.open_csv(
-                    stream,
-                    read_options=arrow_csv.ReadOptions(block_size=_BLOCK_BYTES),
-                    parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
-                    convert_options=convert,
-                )
-        except (pa.ArrowException, OSError) as error:
-            raise GraphFormatError(f"{path} cannot be read as CSV: {_line(error)}.", "Fetch or write it again.") from error
-
-    def rows(self, path: Path, required: tuple[str, ...], optional: tuple[str, ...]) -> Iterator[Row]:
-        """Rows of a table as dicts of stripped text; optional columns that are absent have no key."""
-        columns, any_rows = self.columns(path, required, optional)
-        for batch in self.batches(path, columns, encode=False) if any_rows else ():
-            for values in zip(*(batch.column(c).to_pylist() for c in columns), strict=True):
-                yield {c: value.strip() for c, value in zip(columns, values, strict=True)}
-
-
-def _line(error: BaseException) -> str:
-    text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split()).rstrip(".")
-    return text if len(text) <= 160 else text[:157] + "..."
-
-
 def _read_nodes(
-    files: _Files, skipped: Counter[str], known: Callable[[str, str], bool], say: Progress
+    files: Files, skipped: Counter[str], known: Callable[[str, str], bool], say: Progress
 ) -> tuple[tuple[Node, ...], dict[tuple[str, str], int]]:
     """The usable nodes sorted by type and id, and for each listed (type, id) its position or why it has none."""
     files.path("kg")
@@ -260,7 +183,7 @@ def _read_nodes(
     return tuple(nodes), status
 
 
-def _read_features(files: _Files, node_type: NodeType, listed: dict[str, Row], skipped: Counter[str]) -> dict[str, list[Row]]:
+def _read_features(files: Files, node_type: NodeType, listed: dict[str, Row], skipped: Counter[str]) -> dict[str, list[Row]]:
     """The feature rows of each node, joined on node_index, or on the id column where either side has no index."""
     table = _TABLES[node_type]
     path = files.path(table.stem, f", and nodes.csv has {len(listed):,} nodes of type {node_type}")
@@ -358,7 +281,7 @@ class _Edges:
 
 
 def _read_edges(
-    files: _Files, resolve: Callable[[tuple[str, str]], int], source: str, unknown: str, skipped: Counter[str], say: Progress
+    files: Files, resolve: Callable[[tuple[str, str]], int], source: str, unknown: str, skipped: Counter[str], say: Progress
 ) -> _Edges:
     """Streams kg.csv. `resolve` gives a node's position, or why it has none; `source` stands where the file states none."""
     path = files.path("kg")

@@ -333,7 +333,7 @@ def test_byte_order_mark_windows_lines_and_extra_columns_are_read(tmp_path: Path
 
 def test_blocks_join_without_a_seam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = load_graph(write(tmp_path))
-    monkeypatch.setattr("biobridge_rag.graph.primekg._BLOCK_BYTES", 160)
+    monkeypatch.setattr("biobridge_rag.graph.tables._BLOCK_BYTES", 160)
     lines: list[str] = []
     pieces = load_graph(tmp_path, progress=lines.append)
     assert sum("kg.csv" in line for line in lines) > 2

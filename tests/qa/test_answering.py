@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from biobridge_rag.errors import InputError, LLMError
-from biobridge_rag.qa.answering import Answerer, Asked, disarmed, read_question
+from biobridge_rag.qa.answering import Answerer, disarmed
+from biobridge_rag.qa.asking import Asked, read_question
 from biobridge_rag.qa.citations import check, md_plain
 from biobridge_rag.qa.llm import LanguageModel, LLMConfig
 from biobridge_rag.retrieval.linking import NodeLinker

@@ -1,0 +1,99 @@
+"""Reads what a question asks for: rules over its words, once its entities are masked by "_".
+
+Knows: the nouns, verbs and question words that stand for node types and relations. Does not know: the graph, linking, earlier turns,
+evidence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from biobridge_rag.types import NodeType
+
+_P, _D, _S = NodeType.PROTEIN, NodeType.DRUG, NodeType.DISEASE
+_NOUNS: tuple[tuple[str, tuple[NodeType, ...]], ...] = (
+    (r"drugs?|medicines?|medications?|compounds?|molecules?|inhibitors?|ligands?|agonists?|antagonists?|blockers?|therap(?:y|ies)"
+     r"|treatments?|candidates?", (_D,)),
+    (r"targets?|genes?|proteins?|receptors?|enzymes?|kinases?|transporters?|carriers?|mechanisms?", (_P,)),
+    (r"diseases?|disorders?|indications?|conditions?|syndromes?|illness(?:es)?", (_S,)),
+    (r"process(?:es)?|pathways?", (NodeType.BIOLOGICAL_PROCESS,)),
+    (r"components?|compartments?|locations?|located|localis\w+|localiz\w+", (NodeType.CELLULAR_COMPONENT,)),
+    (r"functions?|roles?|go terms?", (NodeType.BIOLOGICAL_PROCESS, NodeType.MOLECULAR_FUNCTION)),
+)  # fmt: skip
+_VERBS: tuple[tuple[str, frozenset[str]], ...] = (
+    (r"contraindicat", frozenset({"contraindication"})),
+    (r"off-label", frozenset({"off-label use"})),
+    (
+        r"treat|cure|indicat|approved|used (?:for|in|to|against)|prescri|therap|helps? (?:with|against)",
+        frozenset({"indication"}),
+    ),
+    (r"metaboli[sz]|enzyme|substrate|break(?:s|ing)? down", frozenset({"enzyme"})),
+    (r"transport", frozenset({"transporter"})),
+    (r"carrie[rds]", frozenset({"carrier"})),
+    (r"target|inhibit|bind|block|antagoni|agoni|\bacts? on|\bhits?\b|activat|modulat|ligand", frozenset({"target"})),
+    (r"associat|caus|linked (?:to|with)|involved|implicated|risk", frozenset({"associated with"})),
+    (r"interact|partner|\bppi\b", frozenset({"ppi", "interacts with"})),
+    (r"_ (?:is|are) (?:not )?an? .*_|^is _ an? .*_|subtype|(?:kind|type|form)s? of", frozenset({"parent-child"})),
+)
+_OUTSIDE = (
+    r"side.?effects?|adverse|toxic\w*|safe(?:ty)?\b|dos(?:e|es|age|ing)\b|half-li(?:fe|ves)|pric(?:e|es|ing)\b|costs?\b|clinical trials?"
+    r"|pregnan\w+|overdose|survival|prognosis|symptoms?|prevalence|how common"
+)
+_BETWEEN = re.compile(r"(?:relat\w+|connect\w+|links?|between).* _ (?:and|to|with) _")
+YES_NO = re.compile(r"(?i)^\W*(?:does|do|did|is|are|was|were|can|could|has|have|will)\b")
+WH = re.compile(r"(?i)\b(?:which|what|who|where|how|why|list|show|find|give|suggest|name|tell|compare|propose|any)\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a question asks of its entities. kind: about | tails | pair | similar | outside; `names` are relations it names."""
+
+    kind: str
+    tails: tuple[NodeType, ...] = ()
+    names: frozenset[str] = frozenset()
+    topic: str = ""
+
+
+def read_question(masked: str, types: Sequence[NodeType], attached: bool = False) -> Asked:
+    """Rules for a question whose entities, of these types, are masked by "_"; `attached` if the first one is no node of the graph."""
+    low = " ".join(masked.lower().split())
+    names = frozenset(name for pattern, found in _VERBS if re.search(pattern, low) for name in found)
+    outside = re.search(_OUTSIDE, low)
+    if outside:
+        return Asked("outside", topic=outside.group())
+    wh = WH.search(low)
+    if len(types) > 1 and (YES_NO.match(low) or not wh or _BETWEEN.search(low)):
+        return Asked("pair", names=names)
+    if types and re.search(r"similar|alike|resembl|homolog|analog|\blike _", low):
+        return Asked("similar")
+    tails = (_noun(low[wh.end() :]) if wh else ()) or _by_verb(names, types) or _noun(low)
+    if set(types) == {_P} and tails == (_P,) and not names & {"ppi"}:
+        tails = (_D,) if "target" in names else ()
+    if not tails and types and types[0] is _P and re.search(r"what (?:does|do) .*\bdo\b", low):
+        tails = (NodeType.BIOLOGICAL_PROCESS, NodeType.MOLECULAR_FUNCTION)
+    if not tails and attached:
+        tails = {_P: (_D,), _D: (_P,), _S: (_D,)}.get(types[0], (_P,))
+    return Asked("tails", tails, names) if tails else Asked("about", names=names)
+
+
+def _noun(text: str) -> tuple[NodeType, ...]:
+    """The node types that the first noun of a kind in the text stands for."""
+    found = [(m.start(), tails) for pattern, tails in _NOUNS if (m := re.search(rf"\b(?:{pattern})\b", text))]
+    return min(found, key=lambda row: row[0])[1] if found else ()
+
+
+def _by_verb(names: frozenset[str], types: Sequence[NodeType]) -> tuple[NodeType, ...]:
+    pairs = {
+        "indication": (_D, _S), "contraindication": (_D, _S), "off-label use": (_D, _S), "target": (_D, _P), "enzyme": (_D, _P),
+        "transporter": (_D, _P), "carrier": (_D, _P), "associated with": (_S, _P), "ppi": (_P, _P), "parent-child": (_S, _S),
+    }  # fmt: skip
+    for name, (a, b) in pairs.items():
+        if name in names and types and types[0] in (a, b):
+            return (b if types[0] is a else a,)
+    return ()
+
+
+def by_rules(masked: str) -> bool:
+    return bool(_noun(masked.lower()) or any(re.search(pattern, masked.lower()) for pattern, _ in _VERBS))

@@ -1,0 +1,290 @@
+"""Gathers the numbered evidence for a question that has been read, and the sentences that lead its answer.
+
+Knows: the graph, the ledger of evidence, and a retrieve function that it is given. Does not know: how a question is read or linked,
+earlier turns, language models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from biobridge_rag.errors import BiobridgeError
+from biobridge_rag.qa.asking import YES_NO, Asked
+from biobridge_rag.qa.citations import Ledger, Statement, about, known, md_escape, percent, predicted, shortened, similar
+from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Query, Relation, Retrieval, Triple
+
+Retrieve = Callable[[Query, Relation, int], Retrieval]
+Step = str | Retrieval
+"""What happens on the way: a line to show, or a retrieval."""
+MAX_KNOWN, MAX_PREDICTED, MIN_PROBABILITY = 12, 5, 0.02
+TOP, TOP_PAIR, MAX_TOP = 20, 100, 1000
+"""Hits asked of a retrieval beyond the known ones; TOP_PAIR where given nodes are looked for among them."""
+
+_STRONGER = (
+    (r"metaboli|substrate|break", "enzyme", "It does not say whether the enzyme metabolises the drug or the drug changes the enzyme:"),
+    (r"inhibit|block|antagoni|activat|\bagoni", "target", "It does not say whether the drug inhibits or activates"),
+    (r"\bcaus", "associated with", "It does not say that one causes the other of"),
+)
+_ORDER = ("target", "indication", "associated with", "ppi", "interacts with", "enzyme", "transporter", "carrier")
+
+
+@dataclass
+class Work:
+    """One question on its way: what was found, the sentences that lead the answer, and plain facts on what was not found."""
+
+    question: str
+    entities: list[Query]
+    options: list[Node]
+    asked: Asked
+    ledger: Ledger
+    retrieved: list[Retrieval]
+    lead: list[str]
+    facts: list[str]
+    notices: list[str]
+    abstained: bool = False
+
+    def fact(self, text: str, abstains: bool = False) -> None:
+        """A plain sentence on what the graph does not hold; part of the answer and of a prompt."""
+        self.facts.append(text)
+        self.lead.append(md_escape(text))
+        self.abstained = self.abstained or abstains
+
+    def named(self, query: Query) -> str:
+        key = self.ledger.key(query.node) if query.node else ""
+        return f"**{md_escape(query.name)}**" + (f" {key}" if key else "")
+
+
+class Gatherer:
+    """Gathers over one graph. `retrieve` gives the hits of a query along a relation."""
+
+    def __init__(self, graph: KnowledgeGraph, retrieve: Retrieve) -> None:
+        self.graph, self.retrieve = graph, retrieve
+
+    def gather(self, work: Work) -> Iterator[Step]:
+        if work.asked.kind == "pair":
+            yield from self._pairs(work)
+        elif work.asked.kind == "similar":
+            yield from self._similar(work)
+        elif work.asked.kind == "tails":
+            yield from self._tails(work)
+        else:
+            if work.asked.kind == "outside":
+                relations = joined(sorted({r.name for r in self.graph.relations}))
+                names = joined([e.name for e in work.entities])
+                held = f"its relations are {relations}; an answer needs another source."
+                work.fact(f"Of {names}, the graph {self.graph.name!r} holds nothing on {work.asked.topic}: {held}", abstains=True)
+            self._about(work)
+
+    def _about(self, work: Work) -> None:
+        for query in work.entities:
+            if query.node is None:
+                work.fact(f"{query.name} is not a node of the graph, so the graph describes nothing of it.", abstains=True)
+                continue
+            description = md_escape(shortened(query.node.description)).rstrip(".")
+            of_relation: dict[Relation, int] = {}
+            triples = self._triples(query.node)
+            for triple in triples:
+                of_relation[triple.relation] = of_relation.get(triple.relation, 0) + 1
+                if of_relation[triple.relation] <= 4:
+                    work.ledger.add([known(triple)])
+            if work.asked.kind == "about":
+                key = work.ledger.key(query.node)
+                work.lead.append(f"**{md_escape(query.name)}** ({md_escape(query.node.id)}) is a {query.node.type.label} {key}.")
+                work.lead += [f"{re.sub(r'[.] (?=[A-Z])', f' {key}. ', description)} {key}."] if description else []
+                counts = [f"{n} {r.name} ({_plural(r.tail_type)})" for r, n in of_relation.items()]
+                work.lead += (
+                    [f"The graph holds {len(triples)} edges of {md_escape(query.name)} {key}: {md_escape(joined(counts))}."]
+                    if counts
+                    else []
+                )
+
+    def _tails(self, work: Work) -> Iterator[Step]:
+        """Known and predicted tails of the asked types, for each entity that has relations to them."""
+        tails, asked = work.asked.tails, work.asked
+        sources = [e for e in work.entities if any(self._relations(e.type, t, asked.names) for t in tails)]
+        others = [e for e in sources if e.type not in tails] or sources[:1]
+        if work.options and not any(n.type in tails for n in work.options):
+            work.fact(f"What was listed before holds no {joined([_plural(t) for t in tails], 'or')}.")
+        options = {n.id for n in work.options if n.type in tails}
+        options |= {e.node.id for e in work.entities if e.node and e.type in tails and e not in others}
+        if not others:
+            wanted = joined([_plural(t) for t in tails])
+            work.fact(
+                f"The graph has no relation from {joined([_plural(t) for t in {e.type: 0 for e in work.entities}])} to {wanted}.", True
+            )
+            return self._about(work)
+        shared = self._shared(others, tails, asked.names)
+        if len(others) > 1:
+            self._lead_shared(work, others, shared, tails)
+        for query in others:
+            for tail in tails:
+                relations = self._relations(query.type, tail, asked.names)
+                if relations:
+                    yield from self._one(work, query, relations, options, shared)
+
+    def _one(self, work: Work, query: Query, relations: list[Relation], options: set[str], first: set[str]) -> Iterator[Step]:
+        tail, plural = NodeType(relations[0].tail_type), _plural(relations[0].tail_type)
+        yield f"Looking for {plural} of {query.name}"
+        retrieval = self._retrieved(work, query, relations[0], TOP_PAIR if options else TOP)
+        if retrieval is not None:
+            yield retrieval
+        hits = retrieval.hits if retrieval else ()
+        node = query.node or (retrieval.query.node if retrieval else None)
+        if node is not None and query.node is None:
+            query = replace(query, node=node)
+            work.ledger.add([about(node)])
+        rank = {hit.node.id: hit.rank for hit in hits}
+        triples = [t for t in self._triples(node) if t.relation in relations] if node else []
+        triples.sort(key=lambda t: (t.tail.id not in first, relations.index(t.relation), rank.get(t.tail.id, len(rank) + 1)))
+        stated = {t.tail.id for t in triples}
+        if options:
+            triples = [t for t in triples if t.tail.id in options]
+        fresh = [h for h in hits if not h.known and h.node.id not in stated and h.probability >= MIN_PROBABILITY]
+        guesses = [h for h in fresh if not options or h.node.id in options]
+        facts = [known(t) for t in triples[:MAX_KNOWN]]
+        predictions = [predicted(query.name, query.type, relations[0].name, h) for h in guesses[:MAX_PREDICTED]]
+        work.ledger.add([*facts, *predictions])
+        among = " among those listed before" if work.options and options else ""
+        if triples:
+            n = len({t.tail.id for t in triples})
+            names = joined([f"{md_escape(s.node.name)} {work.ledger.key(s.node)}" for s in _by_node(facts)[:3]], more=n > 3)
+            listed = f", {MAX_KNOWN} of which are listed" if n > MAX_KNOWN else ""
+            work.lead.append(f"The graph links {n} {plural if n > 1 else tail.label} to {work.named(query)}{among}{listed}: {names}.")
+        elif node:
+            work.fact(f"The graph holds no edge from {query.name} to {plural}{among}.", abstains=not predictions)
+        else:
+            work.fact(f"{query.name} is not in the graph, so nothing is known of it there.", abstains=not predictions)
+        if predictions and not triples:
+            best = predictions[0]
+            work.lead.append(
+                f"What follows is only predicted: {md_escape(best.node.name)} first, with a probability of {percent(best.probability)} "
+                f"{work.ledger.key(best.node)}."
+            )
+
+    def _shared(self, queries: list[Query], tails: Sequence[NodeType], names: frozenset[str]) -> set[str]:
+        """Ids of the tails that edges link to every one of the queries."""
+        sets = []
+        for query in queries:
+            relations = {r for t in tails for r in self._relations(query.type, t, names)}
+            sets.append({t.tail.id for t in self._triples(query.node) if t.relation in relations} if query.node else set())
+        return set.intersection(*sets) if len(sets) > 1 else set()
+
+    def _lead_shared(self, work: Work, queries: list[Query], shared: set[str], tails: Sequence[NodeType]) -> None:
+        wanted, both = joined([_plural(t) for t in tails], "or"), joined([q.name for q in queries])
+        every = "both" if len(queries) == 2 else "all of"
+        if not shared:
+            return work.fact(
+                f"The graph holds no {wanted} linked to {every} {both}.", abstains=bool(re.search(r"(?i)\b(?:both|all)\b", work.question))
+            )
+        for query in queries:
+            if query.node:
+                work.ledger.add(known(t) for t in self._triples(query.node) if t.tail.id in shared and t.tail.type in tails)
+        nodes = [s.node for s in _by_node(work.ledger.of_kind("known"))]
+        names = joined([f"{md_escape(n.name)} {work.ledger.key(n)}" for n in nodes[:8]], more=len(nodes) > 8)
+        work.lead.append(f"Linked to {every} {joined([work.named(q) for q in queries])}: {names}.")
+
+    def _pairs(self, work: Work) -> Iterator[Step]:
+        """Whether edges link the first entity to each of the others, else whether the model predicts it."""
+        head = work.entities[0]
+        found = False
+        for other in work.entities[1:4]:
+            if head.node is None or other.node is None:
+                head, other = (other, head) if head.node else (head, other)
+            edges = [t for t in self._triples(head.node) if other.node and t.tail == other.node] if head.node else []
+            asked = [t for t in edges if not work.asked.names or t.relation.name in work.asked.names]
+            work.ledger.add(map(known, edges))
+            if edges:
+                found = True
+                self._lead_pair(work, asked or edges, bool(asked))
+                continue
+            work.fact(f"The graph holds no edge between {head.name} and {other.name}.")
+            for relation in self._relations(head.type, other.type, work.asked.names)[:1]:
+                yield f"Asking the model about {head.name} and {other.name}"
+                retrieval = self._retrieved(work, head, relation, TOP_PAIR)
+                if retrieval is None:
+                    continue
+                yield retrieval
+                hit = next((h for h in retrieval.hits if other.node and h.node.id == other.node.id), None)
+                if hit is None or hit.probability < MIN_PROBABILITY:
+                    work.fact(f"The model does not predict one either; {other.name} is not among its likely {_plural(other.type)}.")
+                    continue
+                found = True
+                statement = predicted(head.name, head.type, relation.name, hit)
+                work.ledger.add([statement])
+                chance = f"a probability of {percent(hit.probability)} (rank {hit.rank})"
+                work.lead.append(f"The model gives it {chance}: {md_escape(statement.text)} {work.ledger.key(hit.node)}.")
+        work.abstained = work.abstained or not found
+
+    def _lead_pair(self, work: Work, edges: list[Triple], as_asked: bool) -> None:
+        question, key = work.question, work.ledger.key(edges[0].tail)
+        clauses = joined([f"{md_escape(known(t).text)} {work.ledger.key(t.tail)}" for t in edges])
+        negated = re.search(r"(?i)\bnot\b|n't\b|\bnever\b", question)
+        stronger = next(
+            (note for pattern, name, note in _STRONGER if edges[0].relation.name == name and re.search(pattern, question.lower())), ""
+        )
+        if not as_asked:
+            opening = "Not as asked, but the graph links the two"
+        elif negated:
+            opening = "The graph says" if question.endswith("?") else "The graph says otherwise"
+        else:
+            opening = "The graph says" if stronger or not YES_NO.match(question) else "Yes"
+        work.lead.append(f"{opening}: {clauses}.")
+        work.lead += [f"{stronger} {md_escape(edges[0].tail.name)} {key}."] if stronger else []
+
+    def _similar(self, work: Work) -> Iterator[Step]:
+        """The nearest nodes of an entity's own type by its frozen embedding."""
+        from biobridge_rag.retrieval.retriever import SIMILAR
+
+        query = work.entities[0]
+        retrieval = self._retrieved(work, query, Relation(SIMILAR, query.type.value, query.type.value), TOP)
+        if retrieval is not None:
+            yield retrieval
+        nearest = [similar(query.name, hit) for hit in (retrieval.hits[:8] if retrieval else ())]
+        work.ledger.add(nearest)
+        names = joined([f"{md_escape(s.node.name)} {work.ledger.key(s.node)}" for s in nearest])
+        if nearest:
+            work.lead.append(f"Among the {_plural(query.type)} of the graph, the nearest to {work.named(query)} are {names}.")
+        else:
+            work.fact(f"There is no evidence on {_plural(query.type)} similar to {query.name}.", abstains=True)
+
+    def _retrieved(self, work: Work, query: Query, relation: Relation, top: int) -> Retrieval | None:
+        try:
+            retrieval = self.retrieve(query, relation, min(top + self._n_known(query, relation), MAX_TOP))
+        except BiobridgeError as error:
+            work.notices.append(f"No predictions for {query.name}: {error.message}")
+            return None
+        work.retrieved.append(retrieval)
+        return retrieval
+
+    def _n_known(self, query: Query, relation: Relation) -> int:
+        return sum(t.relation == relation for t in self._triples(query.node)) if query.node else 0
+
+    def _triples(self, node: Node) -> list[Triple]:
+        at = self.graph.position(node.type, node.id)
+        return [] if at is None else sorted(self.graph.triples_of(at), key=lambda t: (_order(t.relation), t.tail.name))
+
+    def _relations(self, head: NodeType, tail: str, names: frozenset[str]) -> list[Relation]:
+        """The relations between two types, those that the question names if there are such, the most telling first."""
+        between = sorted((r for r in self.graph.relations if r.head_type == head and r.tail_type == tail), key=_order)
+        return [r for r in between if r.name in names] or [r for r in between if r.name in _ORDER] or between
+
+
+def _by_node(statements: Sequence[Statement]) -> list[Statement]:
+    return list({(s.node.type, s.node.id): s for s in reversed(statements)}.values())[::-1]
+
+
+def _order(relation: Relation) -> tuple[int, str]:
+    return (_ORDER.index(relation.name) if relation.name in _ORDER else len(_ORDER), relation.key)
+
+
+def _plural(node_type: str) -> str:
+    label = NodeType(node_type).label
+    return f"{label}es" if label.endswith("s") else f"{label}s"
+
+
+def joined(names: Sequence[str], word: str = "and", more: bool = False) -> str:
+    if more:
+        return ", ".join(names) + " and others"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}" if names else ""
