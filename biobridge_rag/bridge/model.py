@@ -68,6 +68,7 @@ class KernelBridge:
         self.node_values = dict(node_values)
         self.relations = dict(relations)
         self.ridge = ridge
+        self._kept: dict[Relation, Vectors] = {}
         self.hidden_dim = next(iter(self.node_values.values())).shape[1]
 
     def _anchors(self, x: Vectors, node_type: str) -> Vectors:
@@ -83,6 +84,12 @@ class KernelBridge:
             raise InputError(f"The bridge was not trained on the relation {relation}.")
         return self.relations[relation]
 
+    def _keys(self, relation: Relation) -> Vectors:
+        """The anchors that the relation reads, side by side in memory: a query then touches no others."""
+        if relation not in self._kept:
+            self._kept[relation] = np.ascontiguousarray(self.anchors[relation.head_type][self.relations[relation].rows])
+        return self._kept[relation]
+
     def project(self, x: Vectors, node_type: str) -> Vectors:
         """(n, d) float32 -> (n, hidden) float32, not normalised."""
         return kernel(x, self._anchors(x, node_type)) @ self.node_values[str(node_type)]
@@ -90,7 +97,10 @@ class KernelBridge:
     def transform(self, x: Vectors, relation: Relation) -> Vectors:
         """Head embeddings (n, d) float32 -> tail space (n, hidden) float32, not normalised."""
         weights = self._weights(relation)
-        phi = kernel(x, self._anchors(x, relation.head_type))
+        anchors = self._anchors(x, relation.head_type)
+        if not weights.gamma and 2 * len(weights.rows) < len(anchors):
+            return np.asarray(kernel(x, self._keys(relation)) @ weights.values + weights.shift, dtype=np.float32)
+        phi = kernel(x, anchors)
         out = phi[:, weights.rows] @ weights.values + weights.shift
         if weights.gamma:
             out = out + weights.gamma * (phi @ self.node_values[relation.head_type])

@@ -28,6 +28,7 @@ Progress = Callable[[str, int, int], None]
 MAX_HEADS, SMALL = 8192, 2000
 _BATCH = 256
 _FOLDS = 2
+_LEAST_GAMMA = 0.01  # a smaller weight of the projected head changes nothing but the time of a query
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,8 @@ def _fit(
         schedule.step()
     with torch.no_grad():
         matrix = torch.eye(hidden) + down @ up
-    return matrix.numpy(), shift.detach().numpy(), float(gamma.detach())
+    weight = float(gamma.detach())
+    return matrix.numpy(), shift.detach().numpy(), weight if abs(weight) >= _LEAST_GAMMA else 0.0
 
 
 def _mean_reciprocal_rank(queries: Vectors, tails: Vectors, edges: sparse.csr_matrix) -> float:

@@ -46,7 +46,7 @@ _MAX_ANALOGUES_SHOWN = 3
 
 @dataclass(frozen=True)
 class RelationView:
-    """One relation as matrices: edges (n_heads, n_tails) 0/1 float32; edge_ids the same pattern, data = edge number."""
+    """One relation as matrices: edges (n_heads, n_tails) 0/1 float32; edge_ids the same pattern, data = edge number + 1."""
 
     edges: sparse.csr_matrix
     edge_ids: sparse.csr_matrix
@@ -95,7 +95,7 @@ class Retriever:
             shape = (len(self.graph.by_type[NodeType(relation.head_type)]), len(self.graph.by_type[NodeType(relation.tail_type)]))
             numbers = self.graph.edge_numbers(relation)
             edges = sparse.csr_matrix((np.ones(len(heads), np.float32), (heads, tails)), shape=shape)
-            ids = sparse.csr_matrix((numbers.astype(np.int64), (heads, tails)), shape=shape)
+            ids = sparse.csr_matrix((numbers.astype(np.int64) + 1, (heads, tails)), shape=shape)
             edges.sort_indices()
             ids.sort_indices()
             self._views[relation] = RelationView(edges, ids)
@@ -168,20 +168,20 @@ class Retriever:
             scores[0, pool == row] = -np.inf
         order = np.lexsort((pool, -scores[0], ~is_known))[:top]
         by_bridge = {int(t): i + 1 for i, t in enumerate(from_bridge)}
-        hits = []
+        order = order[np.isfinite(scores[0, order])]
+        told = np.append(neighbours[0], row) if row is not None else neighbours[0]
+        stated = view.edge_ids[told][:, pool[order]].toarray() - 1
+        hits: list[RetrievedNode] = []
         for place, i in enumerate(order):
-            if not np.isfinite(scores[0, i]):
-                continue
             tail = int(pool[i])
-            parts = {
-                "bridge": float(cosine[0, i]),
-                "analogues": float(shares[1][0, i]),
-                "prior": float(counts[i] / max(len(view.heads), 1)),
-            }
-            evidence = self._evidence(query, relation, view, row, tail, parts, by_bridge.get(tail), similar[0], neighbours[0], n_tails)
+            share = float(counts[i] / max(len(view.heads), 1))
+            parts = {"bridge": float(cosine[0, i]), "analogues": float(shares[1][0, i]), "prior": share}
+            rank = (by_bridge.get(tail), n_tails)
+            evidence = self._evidence(relation, view, row, tail, parts, rank, similar[0], neighbours[0], stated[:, place])
             known = bool(is_known[i])
             chance = 1.0 if known else float(probability[i])
-            hits.append(RetrievedNode(self.node(tail_type, tail), place + 1, float(scores[0, i]), chance, known, evidence, parts))
+            node = self.node(tail_type, tail)
+            hits.append(RetrievedNode(node, place + 1, float(scores[0, i]), chance, known, evidence, parts))
         return Retrieval(query, relation, tuple(hits), self._notes(query, view, similar[0]))
 
     def _analogues(self, head_type: NodeType, view: RelationView, x: Vectors, row: int | None) -> tuple[Vectors, Indices]:
@@ -199,6 +199,9 @@ class Retriever:
             return np.zeros((1, 1), np.float32), np.zeros((1, 1), np.int64)
         return np.maximum(similar, 0.0).astype(np.float32)[None, :], rows.astype(np.int64)[None, :]
 
+    def _source(self, edge: int) -> str:
+        return self.graph.sources[self.graph.source[edge]]
+
     def _notes(self, query: Query, view: RelationView, similar: Vectors) -> tuple[str, ...]:
         notes = [query.note] if query.note else []
         if query.node is None and similar[0] < 0.1:
@@ -210,24 +213,21 @@ class Retriever:
         return tuple(notes)
 
     def _evidence(
-        self, query: Query, relation: Relation, view: RelationView, row: int | None, tail: int, parts: Mapping[str, float],
-        bridge_rank: int | None, similar: Vectors, neighbours: Indices, n_tails: int,
+        self, relation: Relation, view: RelationView, row: int | None, tail: int, parts: Mapping[str, float],
+        bridge_rank: tuple[int | None, int], similar: Vectors, neighbours: Indices, stated: Indices,
     ) -> tuple[Evidence, ...]:  # fmt: skip
-        head_type, tail_type = NodeType(relation.head_type), NodeType(relation.tail_type)
+        """stated: the edge that each neighbour, and last the query's own node, has to the tail; -1 for none."""
+        head_type, tail_node = NodeType(relation.head_type), self.node(NodeType(relation.tail_type), tail)
         out = []
-        if row is not None and (edge := _edge(view, row, tail)) is not None:
-            source = self.graph.sources[self.graph.source[edge]]
-            text = phrase(self.node(head_type, row), relation.name, self.node(tail_type, tail))
-            out.append(Evidence("edge", text, 1.0, self.node(head_type, row).id, source))
-        shown = 0
-        for similarity, neighbour in zip(similar, neighbours, strict=True):
-            edge = _edge(view, int(neighbour), tail) if similarity > 0 and shown < _MAX_ANALOGUES_SHOWN else None
-            if edge is not None:
-                other = self.node(head_type, int(neighbour))
-                text = f"{similarity:.0%} like {other.name}: {phrase(other, relation.name, self.node(tail_type, tail))}"
-                out.append(Evidence("analogue", text, float(similarity), other.id, self.graph.sources[self.graph.source[edge]]))
-                shown += 1
-        place = f"number {bridge_rank:,}" if bridge_rank else f"below number {POOL:,}"
+        if row is not None and stated[-1] >= 0:
+            own = self.node(head_type, row)
+            out.append(Evidence("edge", phrase(own, relation.name, tail_node), 1.0, own.id, self._source(stated[-1])))
+        for k in np.flatnonzero((stated[: len(neighbours)] >= 0) & (similar > 0))[:_MAX_ANALOGUES_SHOWN]:
+            other, similarity = self.node(head_type, int(neighbours[k])), float(similar[k])
+            text = f"{similarity:.0%} like {other.name}: {phrase(other, relation.name, tail_node)}"
+            out.append(Evidence("analogue", text, similarity, other.id, self._source(stated[k])))
+        by_bridge, n_tails = bridge_rank
+        place = f"number {by_bridge:,}" if by_bridge else f"below number {POOL:,}"
         cosine = parts["bridge"]
         out.append(
             Evidence("bridge", f"bridge: cosine {cosine:.2f}, {place} of {n_tails:,} by the bridge alone", float(np.clip(cosine, 0.0, 1.0)))
@@ -236,10 +236,3 @@ class Retriever:
         text = f"prior: {round(share * len(view.heads)):,} of {len(view.heads):,} {head_type.label}s with this relation have it"
         out.append(Evidence("prior", text, float(np.clip(share, 0.0, 1.0))))
         return tuple(out)
-
-
-def _edge(view: RelationView, row: int, tail: int) -> int | None:
-    """The number of the edge between a head's and a tail's row, or None."""
-    start, end = view.edge_ids.indptr[row], view.edge_ids.indptr[row + 1]
-    at = start + np.searchsorted(view.edge_ids.indices[start:end], tail)
-    return int(view.edge_ids.data[at]) if at < end and view.edge_ids.indices[at] == tail else None
