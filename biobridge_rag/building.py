@@ -21,11 +21,12 @@ from pathlib import Path
 import numpy as np
 
 from biobridge_rag.bridge.model import load_bridge, save_bridge, unit
-from biobridge_rag.bridge.training import LeftOut, TrainingOptions, incidence, train_default
+from biobridge_rag.bridge.training import LeftOut, TrainingOptions, train_default
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.cache import cached_embeddings, save_array
 from biobridge_rag.errors import HomeError, HomeMismatchError, InputError
 from biobridge_rag.graph.artefact import load_saved_graph, save_graph
+from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.retrieval.fusion import Fusion, fit
 from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex, collection_name
 from biobridge_rag.store.manifest import Manifest, read_manifest, write_manifest, write_text, writing
@@ -238,7 +239,7 @@ def train_parts(
     for i, (relation, left_out) in enumerate(sorted(honest.items())):
         progress("learning fusion", i, len(honest))
         head, tail = NodeType(relation.head_type), NodeType(relation.tail_type)
-        edges = incidence(graph, relation, len(tables[head]), len(tables[tail]))
+        edges = incidence(graph, relation)
         fusions[relation] = fit(left_out.transforms, projections[tail], tables[head], left_out.rows, edges, seed)
     progress("learning fusion", len(honest), len(honest))
     return Trained(stored, digest, projections, fusions)

@@ -23,8 +23,9 @@ from scipy import sparse
 from torch import nn
 
 from biobridge_rag.bridge.loss import info_nce
-from biobridge_rag.bridge.training import LeftOut, Progress, incidence
+from biobridge_rag.bridge.training import LeftOut, Progress
 from biobridge_rag.errors import GraphFormatError, HomeError, InputError
+from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.types import Indices, KnowledgeGraph, Relation, Vectors
 
 HEADS, FEED_FORWARD, DROPOUT = 12, 2048, 0.1
@@ -286,7 +287,7 @@ class _Task:
         self.relations = [r for r in graph.relations if len(cut.edges(r)[0])]
         if not self.relations:
             raise InputError("The graph has too few edges to hold any out, so no bridge can be trained.")
-        self.edges = [incidence(cut, r, len(tables[r.head_type]), len(tables[r.tail_type])) for r in self.relations]
+        self.edges = [incidence(cut, r) for r in self.relations]
         self.ids = [(node_types[r.head_type], relation_types[r.name], node_types[r.tail_type]) for r in self.relations]
         self.type_id = node_types
         rows = [np.flatnonzero(np.diff(e.indptr)) for e in self.edges]

@@ -22,6 +22,7 @@ from scipy import linalg, sparse
 from biobridge_rag.bridge.loss import info_nce
 from biobridge_rag.bridge.model import KernelBridge, RelationWeights, kernel, unit
 from biobridge_rag.errors import InputError
+from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.types import Indices, KnowledgeGraph, Relation, Vectors
 
 Progress = Callable[[str, int, int], None]
@@ -51,15 +52,6 @@ class LeftOut:
 
     rows: Indices
     transforms: Vectors
-
-
-def incidence(graph: KnowledgeGraph, relation: Relation, n_heads: int, n_tails: int) -> sparse.csr_matrix:
-    """(n_heads, n_tails) 0/1 matrix of the relation's edges, float32."""
-    heads, tails = graph.edges(relation)
-    matrix = sparse.csr_matrix((np.ones(len(heads), np.float32), (heads, tails)), shape=(n_heads, n_tails))
-    matrix.sum_duplicates()
-    matrix.data[:] = 1.0
-    return matrix
 
 
 def coordinates(x: Vectors, hidden: int, rng: np.random.Generator) -> Vectors:
@@ -169,7 +161,7 @@ def _train_relation(
     index: int,
 ) -> tuple[RelationWeights, LeftOut]:
     x, tails = anchors[relation.head_type], projections[relation.tail_type]
-    edges = incidence(graph, relation, len(x), len(tails))
+    edges = incidence(graph, relation)
     rows = np.flatnonzero(np.diff(edges.indptr))
     rng = np.random.default_rng([options.seed, 1000 + index])
     if len(rows) > MAX_HEADS:

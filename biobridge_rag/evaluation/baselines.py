@@ -14,6 +14,7 @@ from scipy import sparse
 
 from biobridge_rag.bridge.model import unit
 from biobridge_rag.errors import InputError
+from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.retrieval.analogues import POWERS, K, votes
 from biobridge_rag.retrieval.fusion import DEFAULT, Fusion, features, log_prior
 from biobridge_rag.types import Bridge, Indices, KnowledgeGraph, NodeType, Relation, Vectors
@@ -45,9 +46,7 @@ class Scorer:
 
     def edges(self, relation: Relation) -> sparse.csr_matrix:
         if relation not in self._edges:
-            heads, tails = self.graph.edges(relation)
-            shape = (len(self.tables[NodeType(relation.head_type)]), len(self.tables[NodeType(relation.tail_type)]))
-            self._edges[relation] = sparse.csr_matrix((np.ones(len(heads), np.float32), (heads, tails)), shape=shape)
+            self._edges[relation] = incidence(self.graph, relation)
         return self._edges[relation]
 
     def neighbours(self, x: Vectors, relation: Relation) -> tuple[Vectors, Indices]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import minimize, minimize_scalar
 
+from biobridge_rag.bridge.model import unit
 from biobridge_rag.retrieval.analogues import POWERS, K, nearest_left_out, votes
 from biobridge_rag.types import Indices, Vectors
 
@@ -100,13 +101,12 @@ def fit(transforms: Vectors, tails: Vectors, x: Vectors, rows: Indices, edges: s
     if len(chosen) < MIN_HEADS:
         return DEFAULT
     heads = rows[chosen]
-    unit = transforms[chosen] / np.maximum(np.linalg.norm(transforms[chosen], axis=1, keepdims=True), 1e-12)
     having = np.flatnonzero(np.diff(edges.indptr))
     similar, index = nearest_left_out(x, heads, having)
     incident = edges[heads].toarray()
     left_out = np.asarray(edges.sum(axis=0)).ravel()[None, :] - incident
     wide, close = (votes(similar, index, edges, p) for p in POWERS)
-    block = features(unit @ tails.T, (wide, close), log_prior(left_out, len(having)), similar[:, 0])
+    block = features(unit(transforms[chosen]) @ tails.T, (wide, close), log_prior(left_out, len(having)), similar[:, 0])
     truth = incident > 0
     candidates = [_fit_weights(block, truth), DEFAULT.weights, *_blends()]
     best = max(candidates, key=lambda w: _mean_reciprocal_rank(block @ w.astype(np.float32), truth))

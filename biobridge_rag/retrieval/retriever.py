@@ -19,6 +19,7 @@ from scipy import sparse
 
 from biobridge_rag.bridge.model import unit
 from biobridge_rag.errors import InputError
+from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.graph.phrases import phrase
 from biobridge_rag.retrieval.analogues import POWERS, K, votes
 from biobridge_rag.retrieval.fusion import DEFAULT, POOL, Fusion, features, log_prior
@@ -92,12 +93,9 @@ class Retriever:
     def view(self, relation: Relation) -> RelationView:
         if relation not in self._views:
             heads, tails = self.graph.edges(relation)
-            shape = (len(self.graph.by_type[NodeType(relation.head_type)]), len(self.graph.by_type[NodeType(relation.tail_type)]))
-            numbers = self.graph.edge_numbers(relation)
-            edges = sparse.csr_matrix((np.ones(len(heads), np.float32), (heads, tails)), shape=shape)
-            ids = sparse.csr_matrix((numbers.astype(np.int64) + 1, (heads, tails)), shape=shape)
-            edges.sort_indices()
-            ids.sort_indices()
+            edges = incidence(self.graph, relation)
+            numbers = self.graph.edge_numbers(relation).astype(np.int64)
+            ids = sparse.csr_matrix((numbers + 1, (heads, tails)), shape=edges.shape)
             self._views[relation] = RelationView(edges, ids)
         return self._views[relation]
 

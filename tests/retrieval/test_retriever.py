@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from biobridge_rag.bridge.model import unit
-from biobridge_rag.bridge.training import TrainingOptions, incidence, train_default
+from biobridge_rag.bridge.training import TrainingOptions, train_default
 from biobridge_rag.errors import InputError
+from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.retrieval.fusion import Fusion, fit
 from biobridge_rag.retrieval.retriever import SIMILAR, Retriever
 from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex
@@ -24,7 +25,7 @@ def retriever(world, tmp_path_factory):  # type: ignore[no-untyped-def]
     fusions = {}
     for relation, left_out in honest.items():
         head, tail = NodeType(relation.head_type), NodeType(relation.tail_type)
-        edges = incidence(graph, relation, len(tables[head]), len(tables[tail]))
+        edges = incidence(graph, relation)
         fusions[relation] = fit(left_out.transforms, projections[tail], tables[head], left_out.rows, edges, 0)
     index = NodeIndex(tmp_path_factory.mktemp("chroma"))
     for node_type, x in tables.items():

@@ -1,0 +1,21 @@
+"""A relation's edges as a sparse matrix, the form that training, voting and ranking all read.
+
+Knows: graphs, scipy. Does not know: what is computed with it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+from biobridge_rag.types import KnowledgeGraph, NodeType, Relation
+
+
+def incidence(graph: KnowledgeGraph, relation: Relation) -> sparse.csr_matrix:
+    """(n_heads, n_tails) 0/1 matrix of the relation's edges, float32, column numbers sorted in each row."""
+    heads, tails = graph.edges(relation)
+    shape = (len(graph.by_type[NodeType(relation.head_type)]), len(graph.by_type[NodeType(relation.tail_type)]))
+    matrix = sparse.csr_matrix((np.ones(len(heads), np.float32), (heads, tails)), shape=shape)
+    matrix.sum_duplicates()
+    matrix.data[:] = 1.0
+    return matrix
