@@ -229,7 +229,7 @@ def train_parts(
     if kind == "default":
         bridge, honest = train_default(graph, by_name, TrainingOptions(epochs=epochs, seed=seed), progress)
     else:
-        from biobridge_rag.bridge.official import train_official
+        from biobridge_rag.bridge.official_training import train_official
 
         bridge, honest = train_official(graph, by_name, epochs=epochs, seed=seed, device=device, progress=progress)
     save_bridge(bridge, folder)
