@@ -27,7 +27,7 @@ def main() -> None:
     engine = open_engine(Settings(**({"home": given.home} if given.home else {})))
     retriever, index = engine.retriever, engine.home.index
     relation = Relation("target", NodeType.PROTEIN, NodeType.DRUG)
-    heads = retriever.view(relation).heads
+    heads = retriever.scorer.view(relation).heads
     rows = np.random.default_rng(0).choice(heads, min(given.queries, len(heads)), replace=False)
     ours, theirs = [], []
     for row in rows:

@@ -1,6 +1,7 @@
 """A real graph of 20,000 nodes: time and memory of the build, then retrieval on nodes that were cut out of it beforehand.
 
-`python benchmarks/realkg.py [--graph DIR] [--seed N] [--keep DIR]` (default ../shared/realkg; says so and stops where it is not
+`python benchmarks/realkg.py [--graph DIR] [--seed N] [--keep DIR] [--baselines a,b]`
+(default ../shared/realkg; says so and stops where it is not
 there). 432 proteins, 335 drugs and 130 diseases drawn by the seed are cut out with all their edges; the bridge, the fusion and
 the analogues never see them.
 """
@@ -69,6 +70,7 @@ def main() -> None:
     parser.add_argument("--graph", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "realkg")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--baselines", default="popularity,analogues,kernel-ridge")
     given = parser.parse_args()
     if not (given.graph / "nodes.csv.gz").exists():
         print(f"{given.graph} is not there: nothing measured. Give --graph DIR with gzipped tables in PrimeKG's layout.")
@@ -82,6 +84,7 @@ def main() -> None:
         print(f"build: {seconds:.0f} s of at most {MAX_SECONDS} s, ratio {seconds / MAX_SECONDS:.2f}")
         print(f"peak memory: {gigabytes:.2f} GB of at most {MAX_GB:.0f} GB, ratio {gigabytes / MAX_GB:.2f}")
         arguments = ("--graph", str(folder / "graph"), "--home", home, "--unseen", str(folder / "unseen"), "--out", str(report))
+        arguments += ("--baselines", given.baselines, "--report", str(folder / "report"))
         run("evaluate", "retrieval", *arguments)
         found = json.loads(report.read_text())
     methods = list(found["macro"])
@@ -90,9 +93,16 @@ def main() -> None:
         figures = " | ".join(f"{row['methods'][m]['mrr']:.3f}" for m in methods)
         print(f"| {row['head_type']} - {row['relation']} - {row['tail_type']} | {row['n_triples']} | {figures} |")
     macro = " | ".join(f"{found['macro'][m]['mrr']:.3f}" for m in methods)
-    print(f"| macro MRR of {len(found['macro_over'])} | | {macro} |")
-    best = max(("bridge", "analogues", "popularity"), key=lambda m: found["macro"][m]["mrr"])
-    print(f"fused against the best single method ({best}): ratio {found['macro']['fused']['mrr'] / found['macro'][best]['mrr']:.3f}")
+    ranges = " | ".join("{:.3f} to {:.3f}".format(*found["macro_ci"][m]["mrr"]) for m in methods)
+    print(f"| macro MRR of {len(found['macro_over'])} | | {macro} |\n| 95 % interval | | {ranges} |\n")
+    best = found["macro_best_baseline"]
+    for ours in ("fused", "bridge"):
+        test = found["macro_against_best_baseline"][ours]
+        ratio = found["macro"][ours]["mrr"] / found["macro"][best]["mrr"]
+        low, high = test["ci"]
+        change = f"{test['mrr_difference']:+.4f} ({low:+.4f} to {high:+.4f})"
+        print(f"{ours} against {best}: ratio {ratio:.3f}, difference {change}, p {test['p']:.4f}")
+    print(f"expected calibration error of the best 20 of each head: {found['calibration']['ece']:.4f}")
 
 
 if __name__ == "__main__":

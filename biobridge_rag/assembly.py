@@ -5,14 +5,13 @@ Knows: settings and all parts below. Does not know: the page, how results are pr
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from biobridge_rag.building import DEFAULT_ENCODERS, DEFAULT_EPOCHS, STAGES, BuildOptions, Home, build_home, embed, open_home, train_parts
+from biobridge_rag.building import DEFAULT_ENCODERS, DEFAULT_EPOCHS, STAGES, BuildOptions, Home, OfficialTraining, build_home, open_home
 from biobridge_rag.config import Settings
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.cache import encode_groups
@@ -67,7 +66,11 @@ class Engine:
 
     def encode(self, node_type: NodeType, value: str) -> Vectors:
         """(1, dim) unit vector of one value by the home's encoder of that type."""
-        return self._encoder(node_type.modality).encode([value])
+        return self.encode_values(node_type, [value])
+
+    def encode_values(self, node_type: NodeType, values: Sequence[str]) -> Vectors:
+        """(n, dim) unit vectors of values by the home's encoder of that type."""
+        return self._encoder(node_type.modality).encode(list(values))
 
     def encode_nodes(self, node_type: NodeType, nodes: Sequence[Node]) -> Vectors:
         """(n, dim) unit vectors of nodes that the graph does not hold."""
@@ -121,7 +124,7 @@ class Engine:
                 notes.append(f"The first of {len(queries)} records that were read is used: {query.name}.")
         assert query is not None
         found = self.retriever.retrieve(query, self.relation(query.type, to, relation), top)
-        return Retrieval(found.query, found.relation, found.hits, (*notes, *found.notes)) if notes else found
+        return replace(found, notes=(*notes, *found.notes))
 
     def relation(self, head_type: NodeType, to: str, name: str | None) -> Relation:
         """The relation from a head type to `to`, by name or the preferred one. Raises InputError naming what there is."""
@@ -185,12 +188,53 @@ def chosen_encoders(settings: Settings) -> dict[Modality, str | None]:
     return {Modality.PROTEIN: settings.protein_encoder, Modality.MOLECULE: settings.molecule_encoder, Modality.TEXT: settings.text_encoder}
 
 
-def build(settings: Settings, progress: Progress, *, train: bool = False) -> tuple[Manifest, KnowledgeGraph]:
-    """Builds the home that the settings describe, or goes on with it."""
-    encoders = {m: name or DEFAULT_ENCODERS[m] for m, name in chosen_encoders(settings).items()}
+def build(
+    settings: Settings, progress: Progress, *, train: bool = False, official: OfficialTraining | None = None
+) -> tuple[Manifest, KnowledgeGraph]:
+    """Builds the home that the settings describe, or goes on with it. official: options of the official bridge's training."""
     graph = load_graph_of(settings)
-    options = BuildOptions(encoders, settings.bridge or "default", settings.epochs, settings.device, settings.seed, train)
-    return build_home(graph, settings.home_path, options, progress), graph
+    return build_home(graph, settings.home_path, _options(settings, train, official), progress), graph
+
+
+def _options(settings: Settings, train: bool, official: OfficialTraining | None) -> BuildOptions:
+    encoders = {m: name or DEFAULT_ENCODERS[m] for m, name in chosen_encoders(settings).items()}
+    kind, official = settings.bridge or "default", official or OfficialTraining()
+    return BuildOptions(encoders, kind, settings.epochs, settings.device, settings.seed, train, official)
+
+
+def follow_build(settings: Settings, progress: Progress, *, train: bool, official: OfficialTraining) -> bool:
+    """Under torchrun, in every process but the first: helps to train the bridge of the home that the first one builds. Returns
+    whether this is such a process."""
+    from biobridge_rag.following import follow, rank
+
+    if not rank():
+        return False
+    follow(load_graph_of(settings), settings.home_path, _options(settings, train, official), progress)
+    return True
+
+
+def import_official(directory: Path, settings: Settings, progress: Progress) -> tuple[Manifest, KnowledgeGraph]:
+    """Makes the settings' home of the BioBridge authors' release in `directory`, over the settings' graph, which must be a directory
+    in PrimeKG's layout. Returns the manifest and the part of the graph that the release covers."""
+    if settings.graph == "starter":
+        raise InputError("The release is of PrimeKG's nodes.", "Give the graph's directory, in PrimeKG's layout: --graph DIR.")
+    from biobridge_rag.bridge.release import node_indices, read_release
+    from biobridge_rag.importing import import_release
+
+    release, graph = read_release(directory), load_graph_of(settings)
+    return import_release(release, graph, release.listed or node_indices(settings.graph), settings.home_path, progress)
+
+
+def export_official(settings: Settings, out: Path, *, overwrite: bool = False) -> tuple[Manifest, KnowledgeGraph, list[Path]]:
+    """Writes the settings' home, whose bridge must be an official one, to `out` in the authors' layout. Where the settings name a
+    graph's directory, nodes keep the node_index of its nodes.csv. Returns the home's manifest and graph, and the files."""
+    from biobridge_rag.bridge.release import export_release, node_indices
+
+    home = open_home(settings.home_path)
+    home.index.close()
+    _check_fits(home.manifest, settings)
+    index = None if settings.graph == "starter" else {key: i for i, key in node_indices(settings.graph).items()}
+    return home.manifest, home.graph, export_release(home.bridge, home.tables, home.graph, out, node_index=index, overwrite=overwrite)
 
 
 def open_engine(settings: Settings | None = None, progress: Progress | None = None) -> Engine:
@@ -226,50 +270,65 @@ def _check_fits(manifest: Manifest, settings: Settings) -> None:
 
 
 def evaluate_retrieval(
-    settings: Settings, unseen: Path | None, split: str, baselines: list[str], fraction: float, progress: Progress
+    settings: Settings,
+    unseen: Path | None,
+    split: str,
+    baselines: list[str],
+    fraction: float,
+    progress: Progress,
+    what: str | None = None,
+    saved: Path | None = None,
 ) -> dict[str, Any]:
     """The report of `evaluate retrieval`: on nodes of `unseen`, ranked by the graph's home (built where it is missing), or on
     heads held out of the graph, ranked by a bridge that is trained without them. Raises InputError in one line."""
-    from biobridge_rag.evaluation.baselines import Scorer, check_baselines
-    from biobridge_rag.evaluation.ranking import rank_unseen
+    from biobridge_rag.assessing import BASELINES, Trained, Training, assess, assess_split, history_of
+    from biobridge_rag.evaluation.baselines import check_baselines
+    from biobridge_rag.graph.splits import SPLITS
+    from biobridge_rag.retrieval.scoring import TailScorer
 
-    methods = ["fused", "bridge", *check_baselines(baselines)]
-    if unseen is not None:
-        from biobridge_rag.graph.primekg import load_unseen
+    check_baselines(baselines, BASELINES)
+    kind = settings.bridge or "default"
+    training = Training(kind, settings.epochs or DEFAULT_EPOCHS[kind], settings.seed, settings.device)
+    if unseen is None:
+        if split not in SPLITS:
+            raise InputError(f"There is no split {split!r}.", f"Valid names: {', '.join(SPLITS)}.")
+        graph = load_graph_of(settings)
+        encoders = {m: make_encoder(m, name or DEFAULT_ENCODERS[m]) for m, name in chosen_encoders(settings).items()}
+        return assess_split(graph, encoders, split, what, fraction, baselines, training, progress, saved)
+    from biobridge_rag.graph.primekg import load_unseen
 
-        manifest = read_manifest(settings.home_path)
-        if manifest is None:
-            build(settings, progress)
-        else:
-            _check_fits(manifest, settings)
-        home = open_home(settings.home_path)
-        try:
-            held = load_unseen(unseen, home.graph)
-            engine = Engine(home, settings)
-            scorer = Scorer(home.graph, home.tables, home.projections, home.bridge, home.fusions)
-            return rank_unseen(
-                scorer, held, lambda t, rows: engine.encode_nodes(t, [held.nodes[i] for i in rows]), methods, "unseen", progress
-            )
-        finally:
-            home.index.close()
-    if split != "inductive":
-        raise InputError(f"There is no split {split!r}.", "Valid names: inductive.")
-    from biobridge_rag.graph.splits import draw_inductive, hold_out
+    manifest = read_manifest(settings.home_path)
+    if manifest is None:
+        build(settings, progress)
+    else:
+        _check_fits(manifest, settings)
+    home = open_home(settings.home_path)
+    try:
+        held, engine = load_unseen(unseen, home.graph), Engine(home, settings)
+        scorer = TailScorer(home.graph, home.tables, home.projections, home.bridge)
+        trained = Trained(home.graph, home.tables, scorer, home.fusions)
 
-    graph = load_graph_of(settings)
-    cut = hold_out(graph, draw_inductive(graph, fraction, settings.seed))
-    encoders = {m: make_encoder(m, name or DEFAULT_ENCODERS[m]) for m, name in chosen_encoders(settings).items()}
-    with tempfile.TemporaryDirectory() as scratch:
-        tables = embed(cut.graph, Path(scratch), encoders, progress)
-        kind = settings.bridge or "default"
-        epochs = settings.epochs or DEFAULT_EPOCHS[kind]
-        trained = train_parts(cut.graph, tables, kind, epochs, settings.seed, settings.device, progress, Path(scratch) / "bridge")
-        scorer = Scorer(cut.graph, tables, trained.projections, trained.bridge, trained.fusions)
+        def encode(node_type: NodeType, positions: list[int]) -> Vectors:
+            return engine.encode_nodes(node_type, [held.nodes[i] for i in positions])
 
-        def encode(node_type: NodeType, rows: list[int]) -> Vectors:
-            return encode_groups(encoders[node_type.modality], [cut.unseen.nodes[i].values for i in rows])
+        report = assess(trained, held, encode, baselines, training, progress, split="unseen")
+        return report | {"history": history_of(home.path / "bridge")}
+    finally:
+        home.index.close()
 
-        return rank_unseen(scorer, cut.unseen, encode, methods, "inductive", progress)
+
+def evaluate_pairs(settings: Settings, path: Path, relation: str, seed: int, progress: Progress) -> dict[str, Any]:
+    """The report of `evaluate pairs` on the graph of the home (built where it is missing). Raises InputError in one line."""
+    from biobridge_rag.evaluation.pairs import evaluate_pairs as run
+    from biobridge_rag.evaluation.pairs import pair_relation, read_pairs
+
+    pairs = read_pairs(path)
+    engine = open_engine(settings, progress)
+    try:
+        between = pair_relation(engine.graph, relation)
+        return run(engine.graph, engine.home.tables, engine.encode_values, pairs, between, seed, progress)
+    finally:
+        engine.close()
 
 
 @dataclass(frozen=True)

@@ -26,19 +26,35 @@ from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.cache import cached_embeddings, save_array
 from biobridge_rag.errors import HomeError, HomeMismatchError, InputError
 from biobridge_rag.graph.artefact import load_saved_graph, save_graph
-from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.retrieval.fusion import Fusion, fit
+from biobridge_rag.retrieval.scoring import TailScorer
 from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex, collection_name
 from biobridge_rag.store.manifest import Manifest, read_manifest, write_manifest, write_text, writing
 from biobridge_rag.types import Bridge, Encoder, KnowledgeGraph, Modality, NodeType, Relation, Vectors
 
 Progress = Callable[[str, int, int], None]
 TRAINED_ON = ("graph_sha256", "encoders", "bridge_kind", "seed", "epochs")
-MEND = "Run the same biobridge-rag build again: it makes the damaged part again and keeps the rest."
+MEND = "Run the same biobridge-rag build (or import-official) again: it makes the damaged part again and keeps the rest."
 STAGES = ("graph", "embeddings", "bridge", "index")
-DEFAULT_ENCODERS = {Modality.PROTEIN: "kmer", Modality.MOLECULE: "fingerprint", Modality.TEXT: "minilm"}
-DEFAULT_EPOCHS = {"default": 4, "official": 20}
-_VERSIONED = ("torch", "chromadb", "rdkit", "transformers", "numpy")
+DEFAULT_ENCODERS = {Modality.PROTEIN: "kmer", Modality.MOLECULE: "fingerprint", Modality.TEXT: "minilm-spelled"}
+DEFAULT_EPOCHS = {"default": 2, "official": 20}
+VERSIONED = ("torch", "chromadb", "rdkit", "transformers", "numpy")
+
+
+@dataclass(frozen=True)
+class OfficialTraining:
+    """Options of the official bridge's training; see bridge.official_training.train_official. None: its default. log_dir: where
+    TensorBoard finds the loss and the validation MRR."""
+
+    patience: int | None = None
+    balance: float | None = None
+    negatives: int | None = None
+    log_dir: Path | None = None
+
+    def chosen(self) -> dict[str, float]:
+        """What was chosen and changes the weights."""
+        values = {"patience": self.patience, "balance": self.balance, "negatives": self.negatives}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,7 @@ class BuildOptions:
     device: str = "cpu"
     seed: int = 0
     train: bool = False
+    official: OfficialTraining = OfficialTraining()
 
 
 @dataclass(frozen=True)
@@ -74,6 +91,8 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
     DiskFullError where there is no room: nothing that was finished is lost.
     """
     _check_device(options.device)
+    if options.bridge != "official" and options.official != OfficialTraining():
+        raise InputError("Patience, balance, negatives and a log folder are options of the official bridge.", "Add --bridge official.")
     encoders = {m: make_encoder(m, name) for m, name in sorted(options.encoders.items())}
     epochs = options.epochs if options.epochs is not None else DEFAULT_EPOCHS[options.bridge]
     wanted = Manifest(
@@ -85,8 +104,9 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
         bridge_kind=options.bridge,
         seed=options.seed,
         epochs=epochs,
-        versions={name: _version(name) for name in _VERSIONED},
+        versions={name: version_of(name) for name in VERSIONED},
         skipped=dict(graph.skipped),
+        training=options.official.chosen(),
     )
     with writing(path):
         manifest = read_manifest(path)
@@ -96,19 +116,19 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
             raise HomeMismatchError(
                 f"The home {path} cannot take this build: {difference}.", "Choose another --home, or delete that folder."
             )
-        manifest = _sound(graph, path, manifest)
+        manifest = sound(graph, path, manifest)
         if manifest.stages == STAGES and not options.train:
             return manifest
         if "graph" not in manifest.stages:
             save_graph(graph, path / "graph")
-            manifest = _finish(path, manifest, "graph")
+            manifest = finish(path, manifest, "graph")
         tables = embed(graph, path, encoders, progress)
-        manifest = _finish(path, manifest, "embeddings")
+        manifest = finish(path, manifest, "embeddings")
         if "bridge" not in manifest.stages or options.train:
             digest = _make_bridge(graph, path, tables, options, epochs, manifest, progress)
-            manifest = _finish(path, replace(manifest, bridge_sha256=digest, stages=STAGES[:2]), "bridge")
-        _index(graph, path, tables, manifest, progress)
-        return _finish(path, manifest, "index")
+            manifest = finish(path, replace(manifest, bridge_sha256=digest, stages=STAGES[:2]), "bridge")
+        index_nodes(graph, path, tables, manifest, progress)
+        return finish(path, manifest, "index")
 
 
 def _check_device(device: str) -> None:
@@ -119,7 +139,7 @@ def _check_device(device: str) -> None:
             raise InputError(f"The device {device!r} is not available: PyTorch finds no CUDA device here.", "Leave the option out.")
 
 
-def _sound(graph: KnowledgeGraph, path: Path, manifest: Manifest) -> Manifest:
+def sound(graph: KnowledgeGraph, path: Path, manifest: Manifest) -> Manifest:
     """The manifest with those stages only whose files are whole, so that the build makes the damaged ones again."""
     stages = manifest.stages
     if stages == STAGES:
@@ -156,7 +176,7 @@ def _bridge_digest(path: Path) -> str:
     return digest
 
 
-def _finish(path: Path, manifest: Manifest, stage: str) -> Manifest:
+def finish(path: Path, manifest: Manifest, stage: str) -> Manifest:
     if stage in manifest.stages:
         return manifest
     manifest = replace(manifest, stages=(*manifest.stages, stage))
@@ -164,7 +184,7 @@ def _finish(path: Path, manifest: Manifest, stage: str) -> Manifest:
     return manifest
 
 
-def _version(name: str) -> str:
+def version_of(name: str) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -196,7 +216,7 @@ def _make_bridge(
                 shutil.copyfile(folder / name, path / "bridge" / name)
             shutil.copyfile(folder / "fusion.json", path / "fusion.json")
         return load_bridge(path / "bridge")[1]
-    trained = train_parts(graph, tables, options.bridge, epochs, options.seed, options.device, progress, path / "bridge")
+    trained = train_parts(graph, tables, options.bridge, epochs, options.seed, options.device, progress, path / "bridge", options.official)
     relations = {r.key: f.to_dict() for r, f in sorted(trained.fusions.items())}
     write_text(path / "fusion.json", json.dumps({"bridge_sha256": trained.sha256, "relations": relations}, indent=1) + "\n")
     return trained.sha256
@@ -221,8 +241,12 @@ def train_parts(
     device: str,
     progress: Progress,
     folder: Path,
+    official: OfficialTraining | None = None,
 ) -> Trained:
-    """Trains a bridge into `folder` and learns the fusion from its honest predictions for training heads."""
+    """Trains a bridge into `folder` and learns the fusion from its honest predictions for training heads.
+
+    The official bridge writes a checkpoint each epoch into `folder`/training, from which a run that was killed goes on; of a
+    finished one `training.json` stays, with the loss and the validation MRR of every epoch."""
     by_name = {t.value: x for t, x in tables.items()}
     honest: dict[Relation, LeftOut]
     bridge: Bridge
@@ -231,16 +255,20 @@ def train_parts(
     else:
         from biobridge_rag.bridge.official_training import train_official
 
-        bridge, honest = train_official(graph, by_name, epochs=epochs, seed=seed, device=device, progress=progress)
+        chosen, log_dir = (official.chosen(), official.log_dir) if official else ({}, None)
+        bridge, honest = train_official(
+            graph, by_name, epochs=epochs, seed=seed, device=device, progress=progress, checkpoints=folder / "training", log_dir=log_dir,
+            **chosen,  # type: ignore[arg-type]
+        )  # fmt: skip
     save_bridge(bridge, folder)
+    (folder / "training" / "checkpoint.pt").unlink(missing_ok=True)
     stored, digest = load_bridge(folder)
     projections = {t: unit(_project(stored, x, t)) for t, x in tables.items()}
-    fusions = {}
+    scorer, fusions = TailScorer(graph, tables, projections, stored), {}
     for i, (relation, left_out) in enumerate(sorted(honest.items())):
         progress("learning fusion", i, len(honest))
-        head, tail = NodeType(relation.head_type), NodeType(relation.tail_type)
-        edges = incidence(graph, relation)
-        fusions[relation] = fit(left_out.transforms, projections[tail], tables[head], left_out.rows, edges, seed)
+        cosines = unit(left_out.transforms) @ projections[NodeType(relation.tail_type)].T if kind == "official" else None
+        fusions[relation] = fit(scorer, relation, left_out.rows, seed, cosines)
     progress("learning fusion", len(honest), len(honest))
     return Trained(stored, digest, projections, fusions)
 
@@ -261,7 +289,7 @@ def _project(bridge: Bridge, x: Vectors, node_type: NodeType) -> Vectors:
     return np.concatenate(blocks)
 
 
-def _index(graph: KnowledgeGraph, path: Path, tables: Mapping[NodeType, Vectors], manifest: Manifest, progress: Progress) -> None:
+def index_nodes(graph: KnowledgeGraph, path: Path, tables: Mapping[NodeType, Vectors], manifest: Manifest, progress: Progress) -> None:
     bridge, digest = load_bridge(path / "bridge")
     folder = path / "projections"
     folder.mkdir(exist_ok=True)
@@ -286,7 +314,7 @@ def open_home(path: Path) -> Home:
     if manifest.stages != STAGES:
         raise HomeError(
             f"The home {path} is only half built ({', '.join(manifest.stages) or 'nothing'} done).",
-            "Run the same biobridge-rag build again: it goes on where it stopped.",
+            "Run the same biobridge-rag build (or import-official) again: it goes on where it stopped.",
         )
     graph = load_saved_graph(path / "graph")
     if graph.sha256 != manifest.graph_sha256:

@@ -100,6 +100,17 @@ def inchikey(mol: Any) -> str:
     return str(_rdkit().MolToInchiKey(mol))
 
 
+def murcko_scaffold(smiles: str) -> str:
+    """SMILES without stereo of the ring systems and what links them, of the largest organic fragment (Bemis & Murcko 1996); an
+    empty string where there is no ring or the SMILES does not parse."""
+    mol = mol_or_none(smiles)
+    if mol is None:
+        return ""
+    from rdkit.Chem.Scaffolds import MurckoScaffold
+
+    return str(MurckoScaffold.MurckoScaffoldSmiles(mol=_largest(mol).mol))
+
+
 def formula(mol: Any) -> str:
     """Molecular formula in Hill order."""
     from rdkit.Chem.rdMolDescriptors import CalcMolFormula

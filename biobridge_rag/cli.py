@@ -104,10 +104,16 @@ def build(
     device: Annotated[str | None, typer.Option(help="'cpu' or 'cuda'.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     train: Annotated[bool, typer.Option("--train", help="Train even where a bridge that ships with the package would fit.")] = False,
+    patience: Annotated[int | None, typer.Option(help="Official bridge: epochs without a better validation MRR before it stops.")] = None,
+    balance: Annotated[float | None, typer.Option(help="Official bridge: 0 draws triples as they come, 1 all relations alike.")] = None,
+    negatives: Annotated[int | None, typer.Option(help="Official bridge: false tails a triple (the authors: 5), else all.")] = None,
+    log_dir: Annotated[Path | None, typer.Option(help="Official bridge: folder of TensorBoard logs (extra 'tensorboard').")] = None,
     as_json: Json = False,
 ) -> None:
     """Encode a graph, train the bridge, build the index. Run again after an interruption: it goes on where it stopped."""
     from biobridge_rag.assembly import build as build_home
+    from biobridge_rag.assembly import follow_build
+    from biobridge_rag.building import OfficialTraining
 
     chosen = settings(
         graph=graph, home=home, protein_encoder=protein_encoder, molecule_encoder=molecule_encoder, text_encoder=text_encoder,
@@ -115,7 +121,10 @@ def build(
     )  # fmt: skip
     progress, start = Progress(), time.monotonic()
     try:
-        manifest, built = build_home(chosen, progress, train=train)
+        official = OfficialTraining(patience, balance, negatives, log_dir)
+        if follow_build(chosen, progress, train=train, official=official):
+            return
+        manifest, built = build_home(chosen, progress, train=train, official=official)
     finally:
         progress.close()
     seconds = time.monotonic() - start
@@ -127,6 +136,56 @@ def build(
             "home": str(chosen.home_path), "graph": manifest.graph_name, "nodes": len(built.nodes), "edges": built.n_edges,
             "skipped": manifest.skipped, "encoders": manifest.encoders, "bridge": manifest.bridge_kind,
             "bridge_sha256": manifest.bridge_sha256, "seconds": round(seconds, 1),
+        })  # fmt: skip
+
+
+@app.command("import-official")
+def import_official(
+    directory: Annotated[Path, typer.Argument(help="Folder with the authors' release, or a checkout of their repository.")],
+    graph: Annotated[str | None, typer.Option(help="Directory of the graph, in PrimeKG's layout.")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Make a home of the BioBridge authors' released bridge and embeddings. Run again after an interruption: it goes on."""
+    from biobridge_rag.assembly import import_official as run
+
+    chosen = settings(graph=graph, home=home)
+    progress, start = Progress(), time.monotonic()
+    try:
+        manifest, imported = run(directory, chosen, progress)
+    finally:
+        progress.close()
+    seconds = time.monotonic() - start
+    for reason, count in sorted(manifest.skipped.items()):
+        note(f"left out: {count:,} x {reason}")
+    note("fusion: default weights; the released bridge was trained on most heads of the graph, so there is nothing honest to learn it from")
+    size = f"{len(imported.nodes):,} nodes, {imported.n_edges:,} edges"
+    note(f"{chosen.home_path}: {size}, {seconds:.0f} s, bridge {manifest.bridge_sha256[:16]}")
+    if as_json:
+        emit({
+            "home": str(chosen.home_path), "graph": manifest.graph_name, "nodes": len(imported.nodes), "edges": imported.n_edges,
+            "skipped": manifest.skipped, "encoders": manifest.encoders, "bridge": manifest.bridge_kind,
+            "bridge_sha256": manifest.bridge_sha256, "fusion": "default", "seconds": round(seconds, 1),
+        })  # fmt: skip
+
+
+@app.command("export-official")
+def export_official(
+    out: Annotated[Path, typer.Option(help="Folder to write: new, empty, or an earlier export.")],
+    home: Home = None,
+    graph: Annotated[str | None, typer.Option(help="Directory of the home's graph, whose node_index values are then kept.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write also where the folder holds something else.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a home with an official bridge in the layout of the BioBridge authors' release."""
+    from biobridge_rag.assembly import export_official as run
+
+    manifest, exported, files = run(settings(home=home, graph=graph), out, overwrite=overwrite)
+    note(f"{out}: {len(files)} files, {len(exported.nodes):,} nodes, bridge {manifest.bridge_sha256[:16]}")
+    if as_json:
+        emit({
+            "out": str(out), "files": [file.name for file in files], "graph": manifest.graph_name, "nodes": len(exported.nodes),
+            "bridge_sha256": manifest.bridge_sha256,
         })  # fmt: skip
 
 
@@ -224,37 +283,99 @@ def evaluate_retrieval(
     graph: Annotated[str, typer.Option(help="'starter' or a directory in PrimeKG's layout.")],
     unseen: Annotated[Path | None, typer.Option(help="Directory of nodes that the graph has never seen, with their edges.")] = None,
     split: Annotated[
-        str, typer.Option(help="Without --unseen: 'inductive' holds heads out of the graph and trains without them.")
+        str,
+        typer.Option(
+            help="Without --unseen, trains anew without what is held out: inductive, inductive-cluster, paper, relation, modality."
+        ),
     ] = "inductive",
-    baselines: Annotated[str, typer.Option(help="Comma-separated: popularity, analogues.")] = "popularity,analogues",
+    baselines: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated: popularity, analogues, kernel-ridge, linear, mlp, clip, imagebind, biobridge; on paper also inverse, "
+            "transe, transd, transh, transr, complex, distmult, rotate."
+        ),
+    ] = "popularity,analogues",
+    hold_out: Annotated[
+        str | None, typer.Option(help="What the split 'relation' (head_type|name|tail_type) or 'modality' (a node type) holds out.")
+    ] = None,
+    split_file: Annotated[Path | None, typer.Option(help="Read the split from this file, or write it there where it is not yet.")] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the JSON here.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Also write report.md and report.html with figures into this folder.")] = None,
     home: Home = None,
-    fraction: Annotated[float, typer.Option(help="Share of the heads to hold out (inductive split).")] = 0.1,
+    fraction: Annotated[float, typer.Option(help="Share of the heads to hold out (not for relation and modality).")] = 0.1,
     seed: Annotated[int | None, typer.Option(help="Seed of the split and of training.")] = None,
     as_json: Json = False,
 ) -> None:
-    """MRR and hits@k for each relation: all seen tails ranked, filtered, mean rank on ties."""
+    """MRR and hits@k for each relation: all seen tails ranked, filtered, mean rank on ties, with intervals and paired tests."""
     from biobridge_rag.assembly import evaluate_retrieval as run
 
+    _check_out(out)
+    if report is not None and report.exists() and not report.is_dir():
+        raise InputError(f"The report folder {report} is a file.")
+    methods = list(dict.fromkeys(name for b in baselines.split(",") if (name := b.strip())))
+    progress = Progress()
+    try:
+        found = run(settings(graph=graph, home=home, seed=seed), unseen, split, methods, fraction, progress, hold_out, split_file)
+    finally:
+        progress.close()
+    for reason, count in sorted(found["skipped"].items()):
+        note(f"left out: {count:,} x {reason}")
+    for line in found.get("notes", ()):
+        note(line)
+    if report is not None:
+        from biobridge_rag.evaluation.report import write_report
+
+        files = write_report(found, report, history=found["history"] or None, calibration=found.get("calibration") or None)
+        note(f"{report}: {len(files)} files")
+    _hand_out(found, out, as_json, _print_table)
+
+
+@evaluate.command("pairs")
+def evaluate_pairs(
+    pairs: Annotated[Path, typer.Option(help="CSV or CSV.gz with the columns smiles, sequence, label (0 or 1).")],
+    relation: Annotated[str, typer.Option(help="Name of the relation between proteins and drugs.")] = "target",
+    out: Annotated[Path | None, typer.Option(help="Also write the JSON here.")] = None,
+    home: Home = None,
+    graph: Graph = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the negatives that the probabilities are learned from.")] = None,
+    as_json: Json = False,
+) -> None:
+    """AUROC and AUPR of drug-protein pairs, either side of which may be unseen."""
+    from biobridge_rag.assembly import evaluate_pairs as run
+
+    _check_out(out)
+    progress = Progress()
+    try:
+        found = run(settings(graph=graph, home=home), pairs, relation, seed or 0, progress)
+    finally:
+        progress.close()
+    for reason, count in sorted(found["skipped"].items()):
+        note(f"left out: {count:,} x {reason}")
+    _hand_out(found, out, as_json, _print_pairs)
+
+
+def _check_out(out: Path | None) -> None:
     if out is not None and (out.is_dir() or not out.resolve().parent.is_dir()):
         raise InputError(
             f"The file {out} cannot be written: it is a folder." if out.is_dir() else f"The folder of --out {out} does not exist."
         )
-    methods = list(dict.fromkeys(name for b in baselines.split(",") if (name := b.strip())))
-    progress = Progress()
-    try:
-        report = run(settings(graph=graph, home=home, seed=seed), unseen, split, methods, fraction, progress)
-    finally:
-        progress.close()
-    for reason, count in sorted(report["skipped"].items()):
-        note(f"left out: {count:,} x {reason}")
+
+
+def _hand_out(found: dict[str, Any], out: Path | None, as_json: bool, table: Callable[[dict[str, Any]], None]) -> None:
+    """JSON to the file and, where it is asked for or there is no file, to stdout; a table instead for a reader at a terminal."""
     if out is not None:
-        out.write_text(json.dumps(report, indent=1) + "\n")
+        out.write_text(json.dumps(found, indent=1) + "\n")
     if as_json or out is None:
         if as_json or not sys.stdout.isatty():
-            emit(report)
+            emit(found)
         else:
-            _print_table(report)
+            table(found)
+
+
+def _print_pairs(found: dict[str, Any]) -> None:
+    print(f"{found['n']:,} pairs, {found['n_positive']:,} positive\n{'method':<14} {'AUROC':>7} {'AUPR':>7}")
+    for name, figures in found["methods"].items():
+        print(f"{name:<14} {figures['auroc']:>7.3f} {figures['aupr']:>7.3f}")
 
 
 def _print_table(report: dict[str, Any]) -> None:

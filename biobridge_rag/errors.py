@@ -8,6 +8,7 @@ BiobridgeError                exit 1: a failure of ours or of the machine
 |   |-- UnknownNodeError      no such node
 |   |-- GraphFormatError      a graph directory with a file or column missing
 |   `-- HomeMismatchError     a home built from other data or with other encoders
+|-- LeakageError              training holds what a split keeps for the test
 |-- HomeError                 a home that is missing parts or is damaged
 |-- HomeLockedError           another process is writing the same home
 |-- DiskFullError             no room to write
@@ -56,6 +57,10 @@ class GraphFormatError(InputError):
 
 
 class HomeMismatchError(InputError):
+    pass
+
+
+class LeakageError(BiobridgeError):
     pass
 
 

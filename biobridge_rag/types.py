@@ -206,11 +206,20 @@ class KnowledgeGraph:
 
 @dataclass(frozen=True)
 class Split:
-    """Heads held out of a graph: positions in `nodes`, by node type, and the seed that drew them."""
+    """Heads held out of a graph: positions in `nodes`, by node type, and how they were drawn.
+
+    fraction: the share of heads asked for; relation, node_type: what is out of training where that is a relation or a type;
+    thresholds: the cosine at and above which two nodes were taken as near twins; leaky: the inverse of a test edge may be in training.
+    """
 
     name: str
     seed: int
     held: dict[NodeType, NDArray[np.int64]]
+    fraction: float = 0.0
+    relation: Relation | None = None
+    node_type: NodeType | None = None
+    thresholds: dict[NodeType, float] = field(default_factory=dict)
+    leaky: bool = False
 
     @property
     def all_held(self) -> NDArray[np.int64]:
@@ -303,12 +312,16 @@ class RetrievedNode:
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """The hits of one query along one relation; `notes` say what the user should know (e.g. how the query was read)."""
+    """The hits of one query along one relation; `notes` say what the user should know (e.g. how the query was read).
+    likeness: how near the query's closest analogue is, a percentile in [0, 100] among the graph's own nodes with the relation;
+    outside: whether that is so low that the query lies outside of what the graph knows."""
 
     query: Query
     relation: Relation
     hits: tuple[RetrievedNode, ...]
     notes: tuple[str, ...] = ()
+    likeness: float | None = None
+    outside: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         node = self.query.node
@@ -323,6 +336,8 @@ class Retrieval:
             "relation": self.relation.name,
             "tail_type": self.relation.tail_type,
             "notes": list(self.notes),
+            "likeness_percentile": None if self.likeness is None else round(self.likeness, 1),
+            "out_of_distribution": self.outside,
             "hits": [hit.to_dict() for hit in self.hits],
         }
 

@@ -5,6 +5,10 @@ Knows: numpy, safetensors. Does not know: graphs, how the weights came about, ch
     phi(x)          = relu(X_t x)^3                  similarities to the anchors X_t of type t, cubed      (n_t,)
     project(x, t)   = phi(x) U_t                                                                            (hidden,)
     transform(x, r) = gamma_r project(x, head) + phi(x)[rows_r] A_r + b_r        relation-aware and additive  (hidden,)
+    attention(x, r) = weights of x over the heads of r                           see attention.py             (n_t,)
+
+`transform` is what a vector store is searched with: it fits every tail of a head into `hidden` numbers. `attention` says the same
+without that limit and ranks what was found.
 
 A cubed similarity is a positive-definite kernel on unit vectors, so this is kernel regression with anchors: one layer of
 attention whose keys are the training nodes. Every relation has its own values A_r and shift b_r; the inverse relation is a
@@ -21,11 +25,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
 
+from biobridge_rag.bridge.attention import Focus, attend, powered
 from biobridge_rag.errors import HomeError, InputError
 from biobridge_rag.types import Bridge, Indices, Relation, Vectors
 
 POWER = 3
+MAX_GRAM = 12_000  # nodes of a type up to which their cosines are kept: 12,000 x 12,000 halves take 288 MB
 
 
 def unit(x: Vectors) -> Vectors:
@@ -36,24 +44,25 @@ def unit(x: Vectors) -> Vectors:
 
 def kernel(x: Vectors, anchors: Vectors) -> Vectors:
     """relu(x anchors^T)^3, (n, m) in [0, 1] for unit rows."""
-    out = np.maximum(np.asarray(x, dtype=np.float32) @ np.asarray(anchors, dtype=np.float32).T, 0.0)
-    return np.asarray(out**POWER, dtype=np.float32)
+    return powered(np.asarray(x, dtype=np.float32) @ np.asarray(anchors, dtype=np.float32).T, POWER)
 
 
 @dataclass(frozen=True)
 class RelationWeights:
     """rows (h,) positions among the head type's anchors; values (h, hidden); shift (hidden,); gamma a scalar;
-    leverage (h,) the diagonal of (K + ridge I)^-1, which makes exact leave-one-out predictions cheap."""
+    leverage (h,) the diagonal of (K + ridge I)^-1, which makes exact leave-one-out predictions cheap; focus: how it attends."""
 
     rows: Indices
     values: Vectors
     shift: Vectors
     gamma: float
     leverage: Vectors
+    focus: Focus
 
 
 class KernelBridge:
-    """The default bridge. `anchors[t]` (n_t, d_t), `node_values[t]` (n_t, hidden), `relations[r]` RelationWeights."""
+    """The default bridge. `anchors[t]` (n_t, d_t), `node_values[t]` (n_t, hidden), `relations[r]` RelationWeights, `grams[t]`
+    (n_t, n_t) float16 cosines between anchors, kept for types of at most 12,000 nodes."""
 
     kind = "default"
 
@@ -63,12 +72,13 @@ class KernelBridge:
         node_values: Mapping[str, Vectors],
         relations: Mapping[Relation, RelationWeights],
         ridge: float,
+        grams: Mapping[str, NDArray[np.float16]] | None = None,
     ) -> None:
         self.anchors = dict(anchors)
         self.node_values = dict(node_values)
         self.relations = dict(relations)
         self.ridge = ridge
-        self._kept: dict[Relation, Vectors] = {}
+        self.grams = dict(grams or {})
         self.hidden_dim = next(iter(self.node_values.values())).shape[1]
 
     def _anchors(self, x: Vectors, node_type: str) -> Vectors:
@@ -84,11 +94,23 @@ class KernelBridge:
             raise InputError(f"The bridge was not trained on the relation {relation}.")
         return self.relations[relation]
 
-    def _keys(self, relation: Relation) -> Vectors:
-        """The anchors that the relation reads, side by side in memory: a query then touches no others."""
-        if relation not in self._kept:
-            self._kept[relation] = np.ascontiguousarray(self.anchors[relation.head_type][self.relations[relation].rows])
-        return self._kept[relation]
+    def similarities(self, x: Vectors, node_type: str) -> Vectors:
+        """Cosines of embeddings (n, d) with all nodes of the type, (n, n_t) in [-1, 1]."""
+        return unit(np.asarray(x, dtype=np.float32)) @ self._anchors(x, node_type).T
+
+    def attention(self, similar: Vectors, heads: Indices, relation: Relation) -> sparse.csr_matrix:
+        """Weights of queries over the nodes of the head type, (n, n_t). similar: their cosines (n, n_t), -1 for a node that must
+        not be used; heads: rows of the nodes that have an edge of the relation."""
+        node_type = relation.head_type
+        gram, anchors = self.grams.get(node_type), self.anchors[node_type]
+
+        def cosines(rows: Indices) -> Vectors:
+            return np.asarray(anchors[rows] @ anchors[rows].T if gram is None else gram[np.ix_(rows, rows)], dtype=np.float32)
+
+        return attend(similar, heads, cosines, self.focus(relation).power, self.ridge)
+
+    def focus(self, relation: Relation) -> Focus:
+        return self._weights(relation).focus
 
     def project(self, x: Vectors, node_type: str) -> Vectors:
         """(n, d) float32 -> (n, hidden) float32, not normalised."""
@@ -99,7 +121,7 @@ class KernelBridge:
         weights = self._weights(relation)
         anchors = self._anchors(x, relation.head_type)
         if not weights.gamma and 2 * len(weights.rows) < len(anchors):
-            return np.asarray(kernel(x, self._keys(relation)) @ weights.values + weights.shift, dtype=np.float32)
+            return np.asarray(kernel(x, anchors[weights.rows]) @ weights.values + weights.shift, dtype=np.float32)
         phi = kernel(x, anchors)
         out = phi[:, weights.rows] @ weights.values + weights.shift
         if weights.gamma:
@@ -125,6 +147,8 @@ class KernelBridge:
         for node_type, anchors in self.anchors.items():
             out[f"anchors.{node_type}"] = np.ascontiguousarray(anchors.astype(half))
             out[f"node_values.{node_type}"] = np.ascontiguousarray(self.node_values[node_type].astype(half))
+            if node_type in self.grams:
+                out[f"gram.{node_type}"] = np.ascontiguousarray(self.grams[node_type].astype(half))
         for relation, w in self.relations.items():
             out[f"rows.{relation.key}"] = np.ascontiguousarray(w.rows.astype(np.int32))
             out[f"values.{relation.key}"] = np.ascontiguousarray(w.values.astype(half))
@@ -135,10 +159,12 @@ class KernelBridge:
     def config(self) -> dict[str, object]:
         return {
             "kind": self.kind,
-            "version": 1,
+            "version": 2,
             "hidden_dim": self.hidden_dim,
             "ridge": self.ridge,
-            "relations": [[r.name, r.head_type, r.tail_type, w.gamma] for r, w in sorted(self.relations.items())],
+            "relations": [
+                [r.name, r.head_type, r.tail_type, w.gamma, w.focus.power, w.focus.degree] for r, w in sorted(self.relations.items())
+            ],
         }
 
     @classmethod
@@ -146,7 +172,7 @@ class KernelBridge:
         prefix = "anchors."
         types = [k[len(prefix) :] for k in tensors if k.startswith(prefix)]
         relations = {}
-        for name, head, tail, gamma in config["relations"]:  # type: ignore[attr-defined]
+        for name, head, tail, gamma, power, degree in config["relations"]:  # type: ignore[attr-defined]
             relation = Relation(name, head, tail)
             relations[relation] = RelationWeights(
                 tensors[f"rows.{relation.key}"].astype(np.int64),
@@ -154,12 +180,14 @@ class KernelBridge:
                 tensors[f"shift.{relation.key}"],
                 float(gamma),
                 tensors[f"leverage.{relation.key}"],
+                Focus(int(power), float(degree)),
             )
         return cls(
             {t: tensors[f"anchors.{t}"].astype(np.float32) for t in types},
             {t: tensors[f"node_values.{t}"].astype(np.float32) for t in types},
             relations,
             float(config["ridge"]),  # type: ignore[arg-type]
+            {t: tensors[f"gram.{t}"].astype(np.float16) for t in types if f"gram.{t}" in tensors},
         )
 
 

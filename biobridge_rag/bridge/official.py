@@ -26,6 +26,9 @@ from biobridge_rag.types import Relation, Vectors
 
 HEADS, FEED_FORWARD, DROPOUT = 12, 2048, 0.1
 _BLOCK = 1024
+# Where each file lies in a checkout of the authors' repository, and what torch's wrappers put before the names of weights.
+_IN_CHECKOUT = {"model_config.json": "checkpoints", "pytorch_model.bin": "checkpoints", "data_config.json": "data/BindData"}
+_WRAPPERS = ("module.", "_orig_mod.")
 
 
 class OfficialNetwork(nn.Module):
@@ -155,10 +158,11 @@ def _assemble(model: Any, data: Any, state: Any) -> OfficialBridge:
     for what, ids, n in (("node_type", node_types, sizes["n_node"]), ("relation_type", relation_types, sizes["n_relation"])):
         if len(set(ids.values())) < len(ids) or not set(ids.values()) <= set(range(n)):
             raise _Misfit(f"{what} must give every name an id of its own below {n}")
-    if any(proj_dim.get(node_types.get(name, -1)) != dim for name, dim in stated.items()):
+    if any(proj_dim.get(node_types.get(name, int(name) if name.isdecimal() else -1)) != dim for name, dim in stated.items()):
         raise _Misfit("emb_dim and proj_dim differ")
-    if not isinstance(state, Mapping) or not all(isinstance(t, torch.Tensor) for t in state.values()):
-        raise _Misfit("the weights are no table of tensors")
+    if not isinstance(state, Mapping) or not all(isinstance(k, str) and _is_dense(t) for k, t in state.items()):
+        raise _Misfit("the weights are no table of floating-point tensors")
+    state = _unwrapped(state)
     with torch.device("meta"):
         network = OfficialNetwork(sizes["n_node"], sizes["n_relation"], proj_dim, sizes["hidden_dim"], sizes["n_layer"], n_head)
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
@@ -166,16 +170,37 @@ def _assemble(model: Any, data: Any, state: Any) -> OfficialBridge:
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             raise _Misfit(f"the weights {name} are {_shape(found.get(name))} where the configuration wants {_shape(wanted.get(name))}")
+    if bad := next((name for name, value in state.items() if not torch.isfinite(value).all()), ""):
+        raise _Misfit(f"the weights {bad} hold numbers that are not finite")
     network.load_state_dict({name: value.detach().to("cpu", torch.float32) for name, value in state.items()}, strict=True, assign=True)
     return OfficialBridge(network, node_types, relation_types, n_head)
+
+
+def _is_dense(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.layout is torch.strided and value.is_floating_point()
+
+
+def _unwrapped(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights under their own names: DataParallel and torch.compile put a prefix before all of them, maybe both."""
+    out = dict(state)
+    while prefix := next((p for p in _WRAPPERS if out and all(name.startswith(p) for name in out)), ""):
+        out = {name.removeprefix(prefix): value for name, value in out.items()}
+    return out
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
     return "missing" if shape is None else " x ".join(map(str, shape))
 
 
+def _released(folder: Path, name: str) -> Path:
+    """The file in the folder itself or, where it is none of its own, in its place in a checkout of the authors' repository."""
+    inner = folder / _IN_CHECKOUT[name] / name
+    return inner if inner.is_file() and not (folder / name).is_file() else folder / name
+
+
 def load_official(directory: Path | str) -> OfficialBridge:
-    """The bridge of a folder with the authors' model_config.json, data_config.json and pytorch_model.bin.
+    """The bridge of a folder with the authors' model_config.json, data_config.json and pytorch_model.bin, or of a checkout of
+    their repository, which keeps the three in checkpoints/ and data/BindData/.
 
     Raises GraphFormatError, in one line, where a file is missing, damaged or does not fit the others.
     """
@@ -184,14 +209,14 @@ def load_official(directory: Path | str) -> OfficialBridge:
     configs = []
     for name in ("model_config.json", "data_config.json"):
         try:
-            configs.append(json.loads((folder / name).read_text(encoding="utf-8")))
+            configs.append(json.loads(_released(folder, name).read_text(encoding="utf-8")))
         except OSError as error:
             raise GraphFormatError(f"The folder {folder} has no {name} that can be read.", help) from error
         except ValueError as error:
             raise GraphFormatError(f"The file {folder / name} is no JSON.", help) from error
         if not isinstance(configs[-1], dict):
             raise GraphFormatError(f"The file {folder / name} holds no JSON object.", help)
-    weights = folder / "pytorch_model.bin"
+    weights = _released(folder, "pytorch_model.bin")
     if not weights.is_file():
         raise GraphFormatError(f"The folder {folder} has no pytorch_model.bin.", help)
     try:

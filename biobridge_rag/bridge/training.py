@@ -8,6 +8,7 @@ Knows: the graph's edges, embedding tables, torch. Does not know: encoders, the 
 3. InfoNCE. A low-rank map, a shift and the weight of the projected head are trained for each relation against all tails of
    the type. Their inputs are the exact leave-one-out predictions of step 2, so what is optimised is the ranking for heads
    that the regression has not seen. The refinement is kept where it ranks better on heads held out of it.
+4. Focus. How closely each relation's attention looks, chosen by its ranking of left-out heads (attention.py).
 """
 
 from __future__ import annotations
@@ -19,16 +20,19 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg, sparse
 
+from biobridge_rag.bridge.attention import Focus, choose_focus, powered
 from biobridge_rag.bridge.loss import info_nce
-from biobridge_rag.bridge.model import KernelBridge, RelationWeights, kernel, unit
+from biobridge_rag.bridge.model import MAX_GRAM, POWER, KernelBridge, RelationWeights, kernel, unit
 from biobridge_rag.errors import InputError
 from biobridge_rag.graph.incidence import incidence
+from biobridge_rag.graph.ranks import reciprocal_ranks
 from biobridge_rag.types import Indices, KnowledgeGraph, Relation, Vectors
 
 Progress = Callable[[str, int, int], None]
 MAX_HEADS, SMALL = 8192, 2000
 _BATCH = 256
-_FOLDS = 2
+_LEAST_STEPS = 20
+_COMPONENTS = 256
 _LEAST_GAMMA = 0.01  # a smaller weight of the projected head changes nothing but the time of a query
 
 
@@ -37,7 +41,7 @@ class TrainingOptions:
     """hidden: width of the bridge space (None: 256 below 2,000 nodes, else 1024); epochs: InfoNCE passes over the heads."""
 
     hidden: int | None = None
-    epochs: int = 4
+    epochs: int = 2
     seed: int = 0
     ridge: float = 1.0
     temperature: float = 0.05
@@ -55,15 +59,17 @@ class LeftOut:
 
 
 def coordinates(x: Vectors, hidden: int, rng: np.random.Generator) -> Vectors:
-    """(n, d) embeddings -> (n, hidden) unit vectors: whitened principal components plus a random code."""
+    """(n, d) embeddings -> (n, hidden) unit vectors: at most 256 whitened principal components (randomised: Halko et al. 2011, arXiv
+    0909.4061) plus a random code."""
+    import torch
+
     centred = np.asarray(x, dtype=np.float32) - x.mean(axis=0, dtype=np.float64).astype(np.float32)
     n, d = centred.shape
-    gram = centred @ centred.T if d > n else centred.T @ centred
-    most = min(hidden, len(gram))
-    values, vectors = linalg.eigh(gram, subset_by_index=[len(gram) - most, len(gram) - 1], check_finite=False)
-    keep = np.flatnonzero(values > 1e-5 * max(float(values.max()), 1e-12))[::-1]
-    components = vectors[:, keep] * np.sqrt(values[keep]) if d > n else centred @ vectors[:, keep]
-    whitened = unit((components / np.sqrt(values[keep] / n)).astype(np.float32))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(rng.integers(2**31)))
+        left, values, _ = torch.svd_lowrank(torch.from_numpy(centred), q=min(hidden, _COMPONENTS, n, d), niter=3)
+    keep = values.numpy() > 3e-3 * max(float(values.max()), 1e-12)
+    whitened = unit(np.asarray(left.numpy()[:, keep], dtype=np.float32))
     code = rng.standard_normal((n, hidden)).astype(np.float32) / np.sqrt(hidden)
     code[:, : whitened.shape[1]] += whitened
     return unit(code)
@@ -105,33 +111,42 @@ def _train(
         raise InputError("The graph has no edges, so no bridge can be trained.", "Check the counts of skipped rows.")
     hidden = options.hidden or (256 if len(graph.nodes) < SMALL else 1024)
     anchors = {t: np.asarray(x, dtype=np.float32) for t, x in sorted(tables.items())}
-    node_values, projections = {}, {}
+    node_values, projections, cosines = {}, {}, {}
     for i, (node_type, x) in enumerate(anchors.items()):
         progress("projecting node types", i, len(anchors))
         rng = np.random.default_rng([options.seed, i])
         target = coordinates(x, hidden, rng)
-        values, projected = _project_type(x, target)
+        cosines[node_type] = unit(x) @ unit(x).T if len(x) <= MAX_GRAM else None
+        values, projected = _project_type(x, target, cosines[node_type])
         node_values[node_type], projections[node_type] = values, projected
     decorrelate = {t: _inverse_gram(z) for t, z in projections.items()}
     relations, left_out = {}, {}
     todo = [r for r in graph.relations if len(graph.edges(r)[0])]
     for i, relation in enumerate(todo):
         progress("training relations", i, len(todo))
-        weights, honest = _train_relation(graph, relation, anchors, projections, decorrelate[relation.tail_type], options, i)
+        like = cosines[relation.head_type]
+        weights, honest = _train_relation(graph, relation, anchors, like, projections, decorrelate[relation.tail_type], options, i)
         relations[relation], left_out[relation] = weights, honest
     progress("training relations", len(todo), len(todo))
-    return KernelBridge(anchors, node_values, relations, options.ridge), left_out
+    grams = {t: like.astype(np.float16) for t, like in cosines.items() if like is not None}
+    return KernelBridge(anchors, node_values, relations, options.ridge, grams), left_out
 
 
-def _project_type(x: Vectors, target: Vectors) -> tuple[Vectors, Vectors]:
-    """Values U with phi(x) U close to `target` (ridge 0.1), and the unit projections they give."""
+def _kernel_of(x: Vectors, like: Vectors | None, rows: Indices) -> Vectors:
+    """The kernel between `rows`, read off the cosines (n, n) where they are there."""
+    return kernel(x[rows], x[rows]) if like is None else powered(like[np.ix_(rows, rows)], POWER)
+
+
+def _project_type(x: Vectors, target: Vectors, like: Vectors | None) -> tuple[Vectors, Vectors]:
+    """Values U with phi(x) U close to `target` (ridge 0.1), and the unit projections they give. like: cosines (n, n) or None."""
     n = len(x)
     rows = np.arange(n) if n <= 2 * MAX_HEADS else np.sort(np.random.default_rng(n).choice(n, 2 * MAX_HEADS, replace=False))
-    gram = kernel(x[rows], x[rows])
+    gram = _kernel_of(x, like, rows)
     gram[np.diag_indices_from(gram)] += 0.1
     values = np.zeros_like(target)
     values[rows] = linalg.solve(gram, target[rows], assume_a="pos", overwrite_a=True, check_finite=False)
-    projected = np.concatenate([unit(kernel(x[i : i + 2048], x) @ values) for i in range(0, n, 2048)])
+    blocks = (slice(i, i + 2048) for i in range(0, n, 2048))
+    projected = np.concatenate([unit((kernel(x[b], x) if like is None else powered(like[b], POWER)) @ values) for b in blocks])
     return values, projected
 
 
@@ -155,6 +170,7 @@ def _train_relation(
     graph: KnowledgeGraph,
     relation: Relation,
     anchors: Mapping[str, Vectors],
+    like: Vectors | None,
     projections: Mapping[str, Vectors],
     decorrelate: Vectors,
     options: TrainingOptions,
@@ -162,12 +178,12 @@ def _train_relation(
 ) -> tuple[RelationWeights, LeftOut]:
     x, tails = anchors[relation.head_type], projections[relation.tail_type]
     edges = incidence(graph, relation)
-    rows = np.flatnonzero(np.diff(edges.indptr))
+    rows = heads = np.flatnonzero(np.diff(edges.indptr))
     rng = np.random.default_rng([options.seed, 1000 + index])
     if len(rows) > MAX_HEADS:
         rows = np.sort(rng.choice(rows, MAX_HEADS, replace=False))
     target = (edges[rows] @ tails) @ decorrelate
-    gram = kernel(x[rows], x[rows])
+    gram = _kernel_of(x, like, rows)
     gram[np.diag_indices_from(gram)] += options.ridge
     inverse = _inverse(gram)
     leverage = np.diag(inverse).copy()
@@ -177,8 +193,9 @@ def _train_relation(
     values, honest = values * scale, honest * scale
     heads_projected = projections[relation.head_type][rows]
     refined = _refine(honest, heads_projected, tails, edges[rows], options, int(rng.integers(2**31)))
-    weights = RelationWeights(rows, np.asarray(values @ refined.map, np.float32), refined.shift, refined.gamma, leverage)
-    return weights, LeftOut(rows, refined.honest)
+    focus = Focus() if like is None else choose_focus(like, heads, edges, lambda r: like[np.ix_(r, r)], options.ridge, rng)
+    weights = RelationWeights(rows, np.asarray(values @ refined.map, np.float32), refined.shift, refined.gamma, leverage, focus)
+    return weights, LeftOut(rows, honest)
 
 
 @dataclass(frozen=True)
@@ -186,29 +203,24 @@ class _Refinement:
     map: Vectors
     shift: Vectors
     gamma: float
-    honest: Vectors
 
 
 def _refine(
     honest: Vectors, projected: Vectors, tails: Vectors, edges: sparse.csr_matrix, options: TrainingOptions, seed: int
 ) -> _Refinement:
-    """InfoNCE on leave-one-out predictions. Cross-fitted: what `honest` returns was refined by weights that other heads
-    trained. Falls back to the closed form where the refinement does not rank held-out heads better."""
+    """InfoNCE on leave-one-out predictions. Trained on half of the heads first, and kept, then trained on all, only where it ranks
+    the tails of the other half better than the closed form does."""
     hidden = tails.shape[1]
-    closed = _Refinement(np.eye(hidden, dtype=np.float32), np.zeros(hidden, np.float32), 0.0, honest)
+    closed = _Refinement(np.eye(hidden, dtype=np.float32), np.zeros(hidden, np.float32), 0.0)
     n = len(honest)
     if n < 10 or options.epochs < 1:
         return closed
-    fold = np.random.default_rng(seed).permutation(n) % _FOLDS
-    crossed = np.empty_like(honest)
-    for k in range(_FOLDS):
-        inside, outside = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
-        matrix, shift, gamma = _fit(honest[inside], projected[inside], tails, edges[inside], options, seed + k)
-        crossed[outside] = honest[outside] @ matrix + shift + gamma * projected[outside]
-    if _mean_reciprocal_rank(crossed, tails, edges) <= _mean_reciprocal_rank(honest, tails, edges):
+    half = np.random.default_rng(seed).permutation(n) % 2 == 0
+    matrix, shift, gamma = _fit(honest[half], projected[half], tails, edges[half], options, seed)
+    refined = honest[~half] @ matrix + shift + gamma * projected[~half]
+    if _mean_reciprocal_rank(refined, tails, edges[~half]) <= _mean_reciprocal_rank(honest[~half], tails, edges[~half]):
         return closed
-    matrix, shift, gamma = _fit(honest, projected, tails, edges, options, seed + _FOLDS)
-    return _Refinement(matrix, shift, gamma, crossed)
+    return _Refinement(*_fit(honest, projected, tails, edges, options, seed + 1))
 
 
 def _fit(
@@ -225,7 +237,7 @@ def _fit(
     gamma = torch.zeros((), requires_grad=True)
     optimiser = torch.optim.Adam([down, up, shift, gamma], lr=options.learning_rate)
     n = len(x)
-    steps = max(options.epochs * -(-n // _BATCH), 40)
+    steps = max(options.epochs * -(-n // _BATCH), _LEAST_STEPS)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     order = torch.zeros(0, dtype=torch.int64)
     for _ in range(steps):
@@ -250,13 +262,5 @@ def _fit(
 
 def _mean_reciprocal_rank(queries: Vectors, tails: Vectors, edges: sparse.csr_matrix) -> float:
     """Filtered, over all tails; the mean over edges."""
-    total, count = 0.0, 0
-    for start in range(0, len(queries), 512):
-        scores = unit(queries[start : start + 512]) @ tails.T
-        for i, row in enumerate(scores):
-            positive = edges.indices[edges.indptr[start + i] : edges.indptr[start + i + 1]]
-            others = np.sort(np.delete(row, positive))
-            above = len(others) - np.searchsorted(others, row[positive], side="right")
-            total += float((1.0 / (1.0 + above)).sum())
-            count += len(positive)
-    return total / max(count, 1)
+    blocks = (slice(i, i + 512) for i in range(0, len(queries), 512))
+    return float(np.concatenate([reciprocal_ranks(unit(queries[b]) @ tails.T, edges[b]) for b in blocks]).mean())

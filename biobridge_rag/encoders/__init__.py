@@ -29,15 +29,26 @@ def _minilm() -> Encoder:
     return MiniLMEncoder()
 
 
+def _spelled() -> Encoder:
+    from biobridge_rag.encoders.text import SpelledTextEncoder
+
+    return SpelledTextEncoder()
+
+
 ENCODERS: dict[Modality, dict[str, Callable[[], Encoder]]] = {
     Modality.PROTEIN: {"kmer": _kmer},
     Modality.MOLECULE: {"fingerprint": _fingerprint},
-    Modality.TEXT: {"minilm": _minilm},
+    Modality.TEXT: {"minilm": _minilm, "minilm-spelled": _spelled},
 }
 
 
 def make_encoder(modality: Modality, name: str) -> Encoder:
-    """The encoder of that name. Raises InputError listing the valid names."""
+    """The encoder of that name, or what stands for one where the name is the id of released vectors. Raises InputError listing the
+    valid names."""
+    from biobridge_rag.encoders.released import ReleasedEncoder, is_released
+
+    if is_released(name):
+        return ReleasedEncoder(modality, name)
     known = ENCODERS[modality]
     if name not in known:
         raise InputError(f"There is no {modality.value} encoder named {name!r}.", f"Valid names: {', '.join(sorted(known))}.")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from biobridge_rag.types import Indices, Vectors
 
 HITS = (1, 3, 10)
+METRICS = ("mrr", *(f"hits@{k}" for k in HITS))
 
 
 def filtered_ranks(scores: Vectors, true_tails: Indices) -> NDArray[np.float64]:
@@ -28,12 +29,19 @@ def filtered_ranks(scores: Vectors, true_tails: Indices) -> NDArray[np.float64]:
     return np.asarray(1.0 + above + equal / 2.0)
 
 
+def gains(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(m,) ranks -> (m, 4) what each adds to METRICS: the reciprocal rank, and 1 where it is within 1, 3 and 10."""
+    return np.column_stack([1.0 / ranks, *(ranks <= k for k in HITS)])
+
+
 def summarise(ranks: Sequence[float] | NDArray[np.float64]) -> dict[str, float]:
     """mrr and hits@1/3/10 in [0, 1], the mean over ranks."""
-    values = np.asarray(ranks, dtype=np.float64)
-    out = {"mrr": float((1.0 / values).mean())}
-    out.update({f"hits@{k}": float((values <= k).mean()) for k in HITS})
-    return {name: round(value, 6) for name, value in out.items()}
+    return named(gains(np.asarray(ranks, dtype=np.float64)).mean(axis=0))
+
+
+def named(values: NDArray[np.float64]) -> dict[str, float]:
+    """(4,) means in the order of METRICS by name, to six digits."""
+    return {name: round(float(value), 6) for name, value in zip(METRICS, values, strict=True)}
 
 
 def mean_of(summaries: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -27,21 +27,3 @@ def votes(similarities: Vectors, neighbours: Indices, edges: sparse.csr_matrix, 
     matrix = sparse.csr_matrix((weight.ravel(), neighbours.ravel(), np.arange(0, n * k + 1, k)), shape=(n, edges.shape[0]))
     total = weight.sum(axis=1, keepdims=True)
     return np.asarray((matrix @ edges).toarray() / np.maximum(total, 1e-12), dtype=np.float32)
-
-
-def nearest_left_out(x: Vectors, rows: Indices, among: Indices, k: int = K) -> tuple[Vectors, Indices]:
-    """Exact k nearest of each x[rows] among x[among], itself left out: similarities and rows of x, (n, k), best first."""
-    pool = np.asarray(x[among], dtype=np.float32)
-    k = min(k, max(len(among) - 1, 1))
-    similar = np.zeros((len(rows), k), dtype=np.float32)
-    index = np.zeros((len(rows), k), dtype=np.int64)
-    for start in range(0, len(rows), 512):
-        part = rows[start : start + 512]
-        scores = np.asarray(x[part], dtype=np.float32) @ pool.T
-        scores[np.asarray(part)[:, None] == np.asarray(among)[None, :]] = -1.0
-        best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-        values = np.take_along_axis(scores, best, axis=1)
-        order = np.argsort(-values, axis=1, kind="stable")
-        similar[start : start + 512] = np.maximum(np.take_along_axis(values, order, axis=1), 0.0)
-        index[start : start + 512] = np.asarray(among)[np.take_along_axis(best, order, axis=1)]
-    return similar, index

@@ -1,11 +1,13 @@
-"""Fusion: one score and one probability from bridge, analogues and prior, learned for each relation.
+"""Fusion: one score and one probability from bridge, analogues, walk and prior, learned for each relation.
 
-Knows: numpy, scipy. Does not know: encoders, the store, nodes.
+Knows: numpy, scipy, parts of evidence. Does not know: encoders, the store, nodes.
 
-The score is linear in six features, which may weigh more or less as the nearest analogue is closer. The weights are chosen
-among a conditional logit (each true tail against all false ones), fixed defaults and plain blends, by the mean reciprocal
-rank on training heads whose bridge predictions, analogue votes and priors were made without their own edges. The probability
-is a logistic regression on the fused log-share among the best tails (Platt 1999), fitted on the same left-out predictions.
+The score is a sum of the parts, each divided by its best score of the query, with weights of at least 0. The bridge weighs 1; every
+other part is added only where it ranks the edges of left-out heads better by more than a standard error. The parts of a left-out
+head are made without its own edges, and a true tail that no other head has is not asked for (bridge/attention.py says why).
+
+The probability is a logistic regression (Platt 1999) on the fused score, the bridge's, the prior and the nearest analogue, fitted
+on the same left-out heads over the best 200 tails of each: those that a search can return.
 """
 
 from __future__ import annotations
@@ -17,176 +19,127 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize
 
-from biobridge_rag.bridge.model import unit
-from biobridge_rag.retrieval.analogues import POWERS, K, nearest_left_out, votes
-from biobridge_rag.types import Indices, Vectors
+from biobridge_rag.bridge.attention import answerable
+from biobridge_rag.graph.ranks import reciprocal_ranks
+from biobridge_rag.retrieval.scoring import PARTS, Parts, TailScorer
+from biobridge_rag.types import Indices, NodeType, Relation, Vectors
 
-N_BASE = 6
-N_FEATURES = 2 * N_BASE
 POOL = 200
-MAX_HEADS, MIN_HEADS = 200, 8
-_PULL = 0.5
+MAX_HEADS, MIN_HEADS = 400, 20
+_STEPS = {"close": (0.03, 0.1, 0.3, 1.0), "wide": (0.03, 0.1, 0.3), "walk": (0.1, 0.3, 1.0), "prior": (0.001, 0.003, 0.01, 0.03, 0.1)}
+_QUANTILES = np.linspace(0.0, 1.0, 101)
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """weights (12,): six features, then the same six times the nearest analogue's similarity. calibration (3,): slope on the
-    fused log-share, slope on the nearest similarity, intercept. n_heads: how many heads it was learned from."""
+    """weights (5,): of PARTS; calibration (5,): slopes on the logs of fused score, bridge and prior, on the nearest analogue's
+    similarity, and the intercept; likeness (101,): percentiles of the nearest similarity among training heads, by which a query
+    is told to lie outside of what the graph knows; n_heads: how many heads it was learned from."""
 
     weights: NDArray[np.float64]
     calibration: NDArray[np.float64]
+    likeness: NDArray[np.float64]
     n_heads: int
 
     def to_dict(self) -> dict[str, Any]:
-        return {"weights": self.weights.tolist(), "calibration": self.calibration.tolist(), "n_heads": self.n_heads}
+        return {
+            "weights": dict(zip(PARTS, self.weights.tolist(), strict=True)),
+            "calibration": self.calibration.tolist(),
+            "likeness": [round(v, 4) for v in self.likeness.tolist()],
+            "n_heads": self.n_heads,
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Fusion:
-        return cls(np.asarray(data["weights"]), np.asarray(data["calibration"]), int(data["n_heads"]))
+        weights = np.array([float(data["weights"][name]) for name in PARTS])
+        return cls(weights, np.asarray(data["calibration"], np.float64), np.asarray(data["likeness"], np.float64), int(data["n_heads"]))
 
-    def score(self, features: Vectors) -> Vectors:
-        """(..., 12) features -> (...) fused scores; higher is better, comparable within one query only."""
-        return np.asarray(features @ self.weights, dtype=np.float32)
+    def score(self, parts: Parts) -> Vectors:
+        """(n, n_tails) fused scores; higher is better, comparable within one query only."""
+        scaled = parts.scaled()
+        terms = [weight * scaled[name] for weight, name in zip(self.weights.tolist(), PARTS, strict=True) if weight]
+        return np.asarray(sum(terms), dtype=np.float32)
 
-    def probability(self, scores: Vectors, nearest: Vectors) -> Vectors:
-        """scores (n, t) of one query a row, nearest (n,) -> probabilities (n, t) in [0, 1] that the edge holds."""
-        shares = log_share(scores)
-        slope, near, intercept = self.calibration
-        return np.asarray(1.0 / (1.0 + np.exp(-(slope * shares + near * nearest[:, None] + intercept))), dtype=np.float32)
+    def probability(self, scores: Vectors, parts: Parts) -> Vectors:
+        """Fused scores (n, n_tails) -> probabilities in [0, 1] that the edge holds, as far as the graph is complete."""
+        return np.asarray(1.0 / (1.0 + np.exp(-(_evidence(scores, parts) @ self.calibration))), dtype=np.float32)
 
-
-# Used where a relation has too few heads to learn from, and what learned weights are pulled towards.
-DEFAULT = Fusion(np.array([0.0, 6.0, 2.0, 4.0, 1.0, 2.0, 0.0, 0.0, 0.0, 4.0, 0.0, -2.0]), np.array([1.0, 0.0, 0.0]), 0)
-
-
-def log_share(scores: Vectors) -> Vectors:
-    """Log of each tail's softmax share among the best 200 of its row, (n, t)."""
-    scores = np.asarray(scores, dtype=np.float64)
-    best = scores if scores.shape[1] <= POOL else np.partition(scores, scores.shape[1] - POOL, axis=1)[:, -POOL:]
-    top = best.max(axis=1, keepdims=True)
-    return np.asarray(scores - top - np.log(np.exp(best - top).sum(axis=1, keepdims=True)))
+    def percentile(self, nearest: float) -> float:
+        """How near the query's closest analogue is, as a percentile in [0, 100] of the same among training heads."""
+        return float(np.interp(nearest, self.likeness, 100.0 * _QUANTILES))
 
 
-def log_prior(counts: NDArray[np.float64], n_heads: int) -> Vectors:
-    """Log frequency of each tail with the relation, half a count added, (n_tails,)."""
-    return np.log((np.asarray(counts, dtype=np.float64) + 0.5) / max(n_heads, 1)).astype(np.float32)
+# Used where a relation has too few heads to learn from.
+DEFAULT = Fusion(np.array([1.0, 0.1, 0.0, 0.0, 0.001]), np.array([1.0, 0.5, 0.0, 0.0, 0.0]), np.linspace(0.0, 1.0, 101), 0)
 
 
-def features(cosine: Vectors, vote_shares: tuple[Vectors, Vectors], prior: Vectors, nearest: Vectors) -> Vectors:
-    """(n, t, 12) features. cosine (n, t) of the bridge; vote_shares (n, t) at both powers; prior (t,) or (n, t) log frequency;
-    nearest (n,) similarity of the closest analogue, in [0, 1]."""
-    wide, close = vote_shares
-    positive = np.maximum(cosine, 0.0)
-    base = np.stack(
-        [
-            positive,
-            np.sqrt(positive),
-            np.sqrt(wide),
-            np.sqrt(close),
-            (wide > 0).astype(np.float32),
-            np.broadcast_to(prior, cosine.shape) / 4,
-        ],
-        axis=-1,
-    )
-    return np.concatenate([base, base * nearest[:, None, None]], axis=-1).astype(np.float32)
+def _evidence(scores: Vectors, parts: Parts) -> NDArray[np.float64]:
+    """(n, n_tails, 5) what the probability is computed from."""
+    relative = scores / np.maximum(scores.max(axis=-1, keepdims=True), 1e-9)
+    shape = scores.shape
+    columns = [
+        np.log(relative + 1e-3),
+        np.log(parts.bridge + 1e-3),
+        np.log(np.broadcast_to(parts.prior, shape) + 1e-4),
+        np.broadcast_to(parts.nearest[:, None], shape),
+        np.ones(shape),
+    ]
+    return np.stack(columns, axis=-1).astype(np.float64)
 
 
-def fit(transforms: Vectors, tails: Vectors, x: Vectors, rows: Indices, edges: sparse.csr_matrix, seed: int) -> Fusion:
-    """Learns a relation's fusion. transforms (h, hidden): honest bridge predictions of the heads `rows`; tails (t, hidden)
-    unit projections; x (n, d) frozen vectors of the head type; edges (n, t) incidence."""
+def fit(scorer: TailScorer, relation: Relation, rows: Indices, seed: int, cosines: Vectors | None = None) -> Fusion:
+    """Learns a relation's fusion from the heads `rows`, each left out. cosines (n, n_tails): the bridge's honest ones of those
+    heads, for a bridge that cannot leave a head out by itself."""
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(len(rows), MAX_HEADS, replace=False)) if len(rows) > MAX_HEADS else np.arange(len(rows))
-    if len(chosen) < MIN_HEADS:
-        return DEFAULT
     heads = rows[chosen]
-    having = np.flatnonzero(np.diff(edges.indptr))
-    similar, index = nearest_left_out(x, heads, having)
-    incident = edges[heads].toarray()
-    left_out = np.asarray(edges.sum(axis=0)).ravel()[None, :] - incident
-    wide, close = (votes(similar, index, edges, p) for p in POWERS)
-    block = features(unit(transforms[chosen]) @ tails.T, (wide, close), log_prior(left_out, len(having)), similar[:, 0])
-    truth = incident > 0
-    candidates = [_fit_weights(block, truth), DEFAULT.weights, *_blends()]
-    best = max(candidates, key=lambda w: _mean_reciprocal_rank(block @ w.astype(np.float32), truth))
-    weights = best * _scale(block @ best.astype(np.float32), truth)
-    calibration = _fit_calibration(log_share(block @ weights.astype(np.float32)), similar[:, 0], truth)
-    return Fusion(weights, calibration, len(rows))
+    x = np.asarray(scorer.tables[NodeType(relation.head_type)][heads], dtype=np.float32)
+    parts = scorer.parts(x, relation, heads, None if cosines is None else cosines[chosen])
+    likeness = np.asarray(np.quantile(parts.nearest, _QUANTILES) if len(heads) else DEFAULT.likeness, dtype=np.float64)
+    truth, counts = answerable(scorer.view(relation).edges, heads)
+    if len(heads) < MIN_HEADS or not truth.nnz:
+        return Fusion(DEFAULT.weights, DEFAULT.calibration, likeness, len(rows))
+    weights = _choose(parts, truth, counts > 0)
+    fused = Fusion(weights, DEFAULT.calibration, likeness, len(rows))
+    return Fusion(weights, _calibrate(fused.score(parts), parts, truth.toarray() > 0, counts > 0), likeness, len(rows))
 
 
-def _blends() -> list[NDArray[np.float64]]:
-    """Plain mixtures of the roots of cosine and vote with a little prior: they win where few heads have many tails."""
-    out = []
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        for prior in (0.02, 0.2, 0.6):
-            weights = np.zeros(N_FEATURES)
-            weights[1], weights[3], weights[5] = 10 * share, 10 * (1 - share), prior
-            out.append(weights)
-    return out
+def _choose(parts: Parts, truth: sparse.csr_matrix, asked: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Adds parts to the bridge one at a time, the most helpful first, while each helps by more than a standard error."""
+    scaled = parts.scaled()
+    owner = np.repeat(np.arange(truth.shape[0]), np.diff(truth.indptr))
+    total = np.where(asked, scaled["bridge"], -np.inf)
+    gains, weights, left = reciprocal_ranks(total, truth), dict.fromkeys(PARTS, 0.0) | {"bridge": 1.0}, dict(_STEPS)
+    while left:
+        trials = {(n, w): reciprocal_ranks(total + np.float32(w) * scaled[n], truth) for n, steps in left.items() for w in steps}
+        best = max(trials, key=lambda key: float(trials[key].mean()))
+        difference = np.bincount(owner, weights=trials[best] - gains)
+        if difference.sum() <= np.sqrt((difference**2).sum()):
+            break
+        name, weight = best
+        weights[name], gains, total = weight, trials[best], total + np.float32(weight) * scaled[name]
+        del left[name]
+    return np.array([weights[name] for name in PARTS])
 
 
-def _mean_reciprocal_rank(scores: Vectors, truth: NDArray[np.bool_]) -> float:
-    """Filtered, ties at their mean rank, the mean over true pairs."""
-    total = 0.0
-    for row, true in zip(scores, truth, strict=True):
-        others = np.sort(row[~true])
-        low, high = (np.searchsorted(others, row[true], side=side) for side in ("left", "right"))
-        total += float((1.0 / (1.0 + len(others) - (low + high) / 2.0)).sum())
-    return total / max(int(truth.sum()), 1)
-
-
-def _scale(scores: Vectors, truth: NDArray[np.bool_]) -> float:
-    """The factor that makes the softmax of the scores likeliest; it changes no rank."""
-
-    def loss(log_factor: float) -> float:
-        shares = log_share(scores * np.exp(log_factor))
-        return -float(shares[truth].mean())
-
-    return float(np.exp(minimize_scalar(loss, bounds=(-2.5, 2.5), method="bounded", options={"xatol": 0.05}).x))
-
-
-def _fit_weights(block: Vectors, truth: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Conditional logit, the other true tails left out of the denominator, pulled towards the default weights."""
-    import torch
-
-    f = torch.from_numpy(np.ascontiguousarray(block))
-    rows, columns = (torch.from_numpy(a) for a in np.nonzero(truth))
-    hidden = torch.from_numpy(truth)
-    pull, scale = _PULL / len(truth), 1.0 / max(float(truth.sum()), 1.0)
-    start = torch.from_numpy(DEFAULT.weights.astype(np.float32))
-
-    def objective(w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        weights = torch.from_numpy(w.astype(np.float32)).requires_grad_()
-        scores = f @ weights
-        negatives = torch.logsumexp(scores.masked_fill(hidden, float("-inf")), dim=1)[rows]
-        positive = scores[rows, columns]
-        loss = scale * (torch.logaddexp(positive, negatives) - positive).sum() + pull * ((weights - start) ** 2).sum()
-        loss.backward()
-        assert weights.grad is not None
-        return float(loss.detach()), weights.grad.numpy().astype(np.float64)
-
-    found = minimize(objective, DEFAULT.weights, jac=True, method="L-BFGS-B", options={"maxiter": 30})
-    return np.asarray(found.x, dtype=np.float64)
-
-
-def _fit_calibration(shares: Vectors, nearest: Vectors, truth: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Logistic regression of truth on (log share, nearest similarity, 1), a little ridge on the slopes, over the best 200 tails
-    of each query: those that a search can return."""
-    if shares.shape[1] > POOL:
-        best = np.argpartition(-shares, POOL - 1, axis=1)[:, :POOL]
-        shares, truth = np.take_along_axis(shares, best, axis=1), np.take_along_axis(truth, best, axis=1)
-    s, near = shares.ravel(), np.repeat(nearest, shares.shape[1])
-    y = truth.ravel().astype(np.float64)
+def _calibrate(scores: Vectors, parts: Parts, truth: NDArray[np.bool_], asked: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Logistic regression over the best 200 tails of each head, a little ridge on the slopes. More of a score, or a commoner
+    tail, never makes an edge less probable."""
+    ranked = np.where(asked, scores, -np.inf)
+    best = np.argpartition(-ranked, min(POOL, ranked.shape[1]) - 1, axis=1)[:, :POOL]
+    features = np.take_along_axis(_evidence(scores, parts), best[:, :, None], axis=1)
+    kept = np.take_along_axis(asked, best, axis=1).ravel()
+    z = features.reshape(-1, features.shape[-1])[kept]
+    y = np.take_along_axis(truth, best, axis=1).ravel()[kept].astype(np.float64)
 
     def objective(c: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        z = c[0] * s + c[1] * near + c[2]
-        error = 1.0 / (1.0 + np.exp(-z)) - y
-        loss = float((np.logaddexp(0.0, z) - y * z).sum() + 0.5 * (c[0] - 1) ** 2 + 0.5 * c[1] ** 2)
-        return loss, np.array([error @ s + c[0] - 1, error @ near + c[1], error.sum()])
+        logit = z @ c
+        error = 1.0 / (1.0 + np.exp(-logit)) - y
+        pull = np.array([c[0] - 1.0, c[1], c[2], c[3], 0.0])
+        return float((np.logaddexp(0.0, logit) - y * logit).sum() + 0.5 * (pull**2).sum()), z.T @ error + pull
 
-    found = minimize(objective, np.array([1.0, 0.0, 0.0]), jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    start, bounds = np.array([1.0, 0.0, 0.0, 0.0, -1.0]), [(0.0, None)] * 3 + [(None, None)] * 2
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 200})
     return np.asarray(found.x, dtype=np.float64)
-
-
-__all__ = ["DEFAULT", "POOL", "POWERS", "Fusion", "K", "features", "fit", "log_prior", "log_share"]

@@ -2,27 +2,21 @@
 
 Knows: a graph, its tables, a bridge and an index, all handed in. Does not know: files, settings, language models.
 
-The bridge proposes its nearest tails (Chroma), the analogues theirs (Chroma), the prior the commonest; their union is scored
-by the relation's fusion. A query that is a node of the graph is treated as if its own edges were unseen, so that its
+The bridge proposes its nearest tails (Chroma), the analogues those of the heads that they resemble, the prior the commonest; their
+union is scored by the relation's fusion. A query that is a node of the graph is treated as if its own edges were unseen, so that its
 predictions are honest; its edges are then marked as known and come first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import sparse
 
-from biobridge_rag.bridge.model import unit
 from biobridge_rag.errors import InputError
-from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.graph.phrases import phrase
-from biobridge_rag.retrieval.analogues import POWERS, K, votes
-from biobridge_rag.retrieval.fusion import DEFAULT, POOL, Fusion, features, log_prior
+from biobridge_rag.retrieval.fusion import DEFAULT, POOL, Fusion
+from biobridge_rag.retrieval.scoring import RelationView, TailScorer
 from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex
 from biobridge_rag.types import (
     Bridge,
@@ -40,31 +34,8 @@ from biobridge_rag.types import (
 
 SIMILAR = "similar to"
 MAX_TOP = 1000
-_NEIGHBOURS = 120
-_COMMON = 50
+OUTSIDE = 5.0  # percentile of nearness below which a query is told to lie outside of what the graph knows
 _MAX_ANALOGUES_SHOWN = 3
-
-
-@dataclass(frozen=True)
-class RelationView:
-    """One relation as matrices: edges (n_heads, n_tails) 0/1 float32; edge_ids the same pattern, data = edge number + 1."""
-
-    edges: sparse.csr_matrix
-    edge_ids: sparse.csr_matrix
-
-    @cached_property
-    def counts(self) -> NDArray[np.float64]:
-        return np.asarray(self.edges.sum(axis=0), dtype=np.float64).ravel()
-
-    @cached_property
-    def heads(self) -> Indices:
-        """Rows of the heads that have any edge."""
-        return np.flatnonzero(np.diff(self.edges.indptr))
-
-    @cached_property
-    def common(self) -> Indices:
-        """The commonest tails, most frequent first."""
-        return np.argsort(-self.counts, kind="stable")[:_COMMON]
 
 
 class Retriever:
@@ -83,21 +54,14 @@ class Retriever:
         self.graph, self.index, self.bridge = graph, index, bridge
         self.tables, self.projections, self.fusions = tables, projections, fusions
         self._encode = encode
-        self._views: dict[Relation, RelationView] = {}
+        self.scorer = TailScorer(graph, tables, projections, bridge)
 
     def relations(self, head_type: NodeType) -> list[Relation]:
-        """The graph's relations from this type, and "similar to" within it."""
+        """The graph's relations from this type, and "similar to" within it; none for a type that the graph has no nodes of."""
+        if head_type not in self.tables:
+            return []
         own = [r for r in self.graph.relations if r.head_type == head_type and len(self.graph.edges(r)[0])]
         return [*own, Relation(SIMILAR, head_type.value, head_type.value)]
-
-    def view(self, relation: Relation) -> RelationView:
-        if relation not in self._views:
-            heads, tails = self.graph.edges(relation)
-            edges = incidence(self.graph, relation)
-            numbers = self.graph.edge_numbers(relation).astype(np.int64)
-            ids = sparse.csr_matrix((numbers + 1, (heads, tails)), shape=edges.shape)
-            self._views[relation] = RelationView(edges, ids)
-        return self._views[relation]
 
     def node(self, node_type: NodeType, row: int) -> Node:
         return self.graph.nodes[self.graph.by_type[node_type][row]]
@@ -143,68 +107,48 @@ class Retriever:
         return Retrieval(query, relation, tuple(hits), (note,))
 
     def _predict(self, query: Query, relation: Relation, x: Vectors, row: int | None, top: int) -> Retrieval:
-        head_type, tail_type = NodeType(relation.head_type), NodeType(relation.tail_type)
-        view, fusion = self.view(relation), self.fusions.get(relation, DEFAULT)
-        left_out = getattr(self.bridge, "transform_left_out", None)
-        carried = unit(left_out(np.array([row]), relation) if row is not None and left_out else self.bridge.transform(x, relation))
+        tail_type = NodeType(relation.tail_type)
+        view, fusion = self.scorer.view(relation), self.fusions.get(relation, DEFAULT)
+        rows = None if row is None else np.array([row])
+        carried, cosines = self.scorer.cosines(x, relation, rows)
         n_tails = len(self.projections[tail_type])
         ids, _ = self.index.search(tail_type, BRIDGE, carried, min(max(POOL, top), n_tails))
-        from_bridge = self._rows(tail_type, ids[0])
-        similar, neighbours = self._analogues(head_type, view, x, row)
-        voted = np.unique(view.edges[neighbours[0]].indices)
+        parts = self.scorer.parts(x, relation, rows, cosines)
         own = view.edges[row].indices if row is not None else np.zeros(0, np.int64)
-        pool = np.unique(np.concatenate([from_bridge, voted, view.common, own])).astype(np.int64)
-        cosine = carried @ np.asarray(self.projections[tail_type][pool], dtype=np.float32).T
-        sub = view.edges[:, pool]  # every tail a neighbour votes for is in the pool, so its vote is whole
-        shares = (votes(similar, neighbours, sub, POWERS[0]), votes(similar, neighbours, sub, POWERS[1]))
-        counts = view.counts[pool] - np.isin(pool, own)
-        block = features(cosine, shares, log_prior(counts, len(view.heads)), similar[:, 0])
-        scores = fusion.score(block)
-        probability = fusion.probability(scores, similar[:, 0])[0]
-        is_known = np.isin(pool, own)
-        if tail_type is head_type and row is not None:
-            scores[0, pool == row] = -np.inf
-        order = np.lexsort((pool, -scores[0], ~is_known))[:top]
-        by_bridge = {int(t): i + 1 for i, t in enumerate(from_bridge)}
-        order = order[np.isfinite(scores[0, order])]
-        told = np.append(neighbours[0], row) if row is not None else neighbours[0]
+        proposed = [self._rows(tail_type, ids[0]), np.flatnonzero((parts.bridge[0] > 0) | (parts.close[0] > 0)), view.common, own]
+        pool = np.unique(np.concatenate(proposed)).astype(np.int64)
+        fused = fusion.score(parts)
+        probability = fusion.probability(fused, parts)[0]
+        scores, is_known = fused[0, pool], np.isin(pool, own)
+        if tail_type == relation.head_type and row is not None:
+            scores[pool == row] = -np.inf
+        order = np.lexsort((pool, -scores, ~is_known))[:top]
+        order = order[np.isfinite(scores[order])]
+        similar, neighbours = parts.similar[0], parts.neighbours[0]
+        told = np.append(neighbours, row) if row is not None else neighbours
         stated = view.edge_ids[told][:, pool[order]].toarray() - 1
         hits: list[RetrievedNode] = []
         for place, i in enumerate(order):
             tail = int(pool[i])
-            share = float(counts[i] / max(len(view.heads), 1))
-            parts = {"bridge": float(cosine[0, i]), "analogues": float(shares[1][0, i]), "prior": share}
-            rank = (by_bridge.get(tail), n_tails)
-            evidence = self._evidence(relation, view, row, tail, parts, rank, similar[0], neighbours[0], stated[:, place])
+            said = {"bridge": float(parts.bridge[0, tail]), "analogues": float(parts.close[0, tail]), "prior": float(parts.prior[0, tail])}
+            rank = 1 + int((parts.bridge[0] > parts.bridge[0, tail]).sum())
+            evidence = self._evidence(relation, view, row, tail, said, (rank, n_tails), similar, neighbours, stated[:, place])
             known = bool(is_known[i])
-            chance = 1.0 if known else float(probability[i])
-            node = self.node(tail_type, tail)
-            hits.append(RetrievedNode(node, place + 1, float(scores[0, i]), chance, known, evidence, parts))
-        return Retrieval(query, relation, tuple(hits), self._notes(query, view, similar[0]))
-
-    def _analogues(self, head_type: NodeType, view: RelationView, x: Vectors, row: int | None) -> tuple[Vectors, Indices]:
-        """The nearest heads with an edge of the relation, the query left out: (1, k) similarities, (1, k) rows."""
-        ids, cosines = self.index.search(head_type, FROZEN, x, min(_NEIGHBOURS, len(self.tables[head_type])))
-        rows = self._rows(head_type, ids[0])
-        keep = (np.diff(view.edges.indptr)[rows] > 0) & (rows != (-1 if row is None else row))
-        rows, similar = rows[keep][:K], cosines[0][keep][:K]
-        others = view.heads if row is None else view.heads[view.heads != row]
-        if len(rows) < min(K, len(others)):
-            all_similar = np.asarray(self.tables[head_type][others], dtype=np.float32) @ x[0]
-            best = np.argsort(-all_similar, kind="stable")[:K]
-            rows, similar = others[best], all_similar[best]
-        if not len(rows):
-            return np.zeros((1, 1), np.float32), np.zeros((1, 1), np.int64)
-        return np.maximum(similar, 0.0).astype(np.float32)[None, :], rows.astype(np.int64)[None, :]
+            chance = 1.0 if known else float(probability[tail])
+            hits.append(RetrievedNode(self.node(tail_type, tail), place + 1, float(scores[i]), chance, known, evidence, said))
+        percentile = fusion.percentile(float(similar[0]))
+        notes = self._notes(query, view, float(similar[0]), percentile)
+        return Retrieval(query, relation, tuple(hits), notes, percentile, percentile < OUTSIDE)
 
     def _source(self, edge: int) -> str:
         return self.graph.sources[self.graph.source[edge]]
 
-    def _notes(self, query: Query, view: RelationView, similar: Vectors) -> tuple[str, ...]:
+    def _notes(self, query: Query, view: RelationView, nearest: float, percentile: float) -> tuple[str, ...]:
         notes = [query.note] if query.note else []
-        if query.node is None and similar[0] < 0.1:
+        if percentile < OUTSIDE:
             notes.append(
-                f"No {query.type.label} of the graph is close to the query (best similarity {similar[0]:.2f}): trust the ranking less."
+                f"Outside of what the graph knows: the closest {query.type.label} with this relation has a similarity of {nearest:.2f}, "
+                f"less than for {100 - OUTSIDE:.0f} % of the graph's own. Trust the ranking less."
             )
         if len(view.heads) < 30:
             notes.append(f"The graph has only {len(view.heads)} {query.type.label}s with this relation.")
@@ -212,7 +156,7 @@ class Retriever:
 
     def _evidence(
         self, relation: Relation, view: RelationView, row: int | None, tail: int, parts: Mapping[str, float],
-        bridge_rank: tuple[int | None, int], similar: Vectors, neighbours: Indices, stated: Indices,
+        bridge_rank: tuple[int, int], similar: Vectors, neighbours: Indices, stated: Indices,
     ) -> tuple[Evidence, ...]:  # fmt: skip
         """stated: the edge that each neighbour, and last the query's own node, has to the tail; -1 for none."""
         head_type, tail_node = NodeType(relation.head_type), self.node(NodeType(relation.tail_type), tail)
@@ -224,12 +168,9 @@ class Retriever:
             other, similarity = self.node(head_type, int(neighbours[k])), float(similar[k])
             text = f"{similarity:.0%} like {other.name}: {phrase(other, relation.name, tail_node)}"
             out.append(Evidence("analogue", text, similarity, other.id, self._source(stated[k])))
-        by_bridge, n_tails = bridge_rank
-        place = f"number {by_bridge:,}" if by_bridge else f"below number {POOL:,}"
-        cosine = parts["bridge"]
-        out.append(
-            Evidence("bridge", f"bridge: cosine {cosine:.2f}, {place} of {n_tails:,} by the bridge alone", float(np.clip(cosine, 0.0, 1.0)))
-        )
+        place, n_tails = bridge_rank
+        text = f"bridge: score {parts['bridge']:.2f}, number {place:,} of {n_tails:,} by the bridge alone"
+        out.append(Evidence("bridge", text, float(np.clip(parts["bridge"], 0.0, 1.0))))
         share = parts["prior"]
         text = f"prior: {round(share * len(view.heads)):,} of {len(view.heads):,} {head_type.label}s with this relation have it"
         out.append(Evidence("prior", text, float(np.clip(share, 0.0, 1.0))))

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from biobridge_rag.errors import DiskFullError, HomeError, HomeLockedError, HomeMismatchError
 
-FORMAT = 1
+FORMAT = 2
 _GO_ON = "Free some space, then run the same command again: it goes on where it stopped."
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a home was built from. encoders: modality -> id, which changes with the encoder's output.
+    """What a home was built from. encoders: modality -> id, which changes with the encoder's output; training: options of the
+    bridge's training that are not the default.
 
     `stages` lists those that are finished, in order; a build goes on after the last one."""
 
@@ -35,6 +36,7 @@ class Manifest:
     bridge_sha256: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
+    training: dict[str, float] = field(default_factory=dict)
     stages: tuple[str, ...] = ()
     format: int = FORMAT
 
@@ -49,7 +51,7 @@ class Manifest:
         for modality, name in other.encoders.items():
             if self.encoders.get(modality) != name:
                 return f"its {modality} encoder is {self.encoders.get(modality)!r}, not {name!r}"
-        for what in ("bridge_kind", "seed", "epochs", "format"):
+        for what in ("bridge_kind", "seed", "epochs", "training", "format"):
             if getattr(self, what) != getattr(other, what):
                 return f"its {what.replace('_', ' ')} is {getattr(self, what)!r}, not {getattr(other, what)!r}"
         return ""

@@ -160,7 +160,7 @@ def test_heads_it_has_not_seen_rank_their_tails_far_above_chance(small, options:
         found = reciprocal_rank(left_out.transforms, bridge.project(tails, relation.tail_type), edges)
         shuffled = left_out.transforms[np.random.default_rng(0).permutation(len(left_out.rows))]
         chance = reciprocal_rank(shuffled, bridge.project(tails, relation.tail_type), edges)
-        assert found > 0.3 and found > 2 * chance, (relation, found, chance)
+        assert found > 0.3 and found > 1.8 * chance, (relation, found, chance)
 
 
 def test_the_same_seed_gives_the_same_bits(small) -> None:

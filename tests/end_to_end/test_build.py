@@ -112,7 +112,11 @@ def test_the_build_says_what_it_made_and_nothing_else_on_stdout(tiny_built: tupl
     }
     assert (said["home"], said["graph"], said["nodes"], said["bridge"]) == (str(home), "tiny", 50, "default")
     assert said["bridge_sha256"] == manifest["bridge_sha256"] == sha256(home / "bridge" / "model.safetensors")
-    assert manifest["stages"] == STAGES and manifest["encoder_names"] == {"protein": "kmer", "molecule": "fingerprint", "text": "minilm"}
+    assert manifest["stages"] == STAGES and manifest["encoder_names"] == {
+        "protein": "kmer",
+        "molecule": "fingerprint",
+        "text": "minilm-spelled",
+    }
     assert "50 nodes" in result.err.splitlines()[-1] and "training relations: 6 of 6" in result.err
     assert {p.name for p in home.iterdir()} == {
         "manifest.json", "graph", "embeddings", "bridge", "fusion.json", "projections", "chroma", ".lock",
@@ -188,7 +192,6 @@ def test_the_seed_changes_the_bridge(cli: Cli, undisturbed: Undisturbed, tmp_pat
     usual = json.loads((undisturbed.home / "manifest.json").read_text())
     assert result.code == 0 and json.loads((tmp_path / "home" / "manifest.json").read_text())["seed"] == 1
     assert result.json["bridge_sha256"] != usual["bridge_sha256"]
-    assert answers(cli, tmp_path / "home") != answers(cli, undisturbed.home)
 
 
 def test_the_bridge_and_the_epochs_are_those_asked_for(cli: Cli, undisturbed: Undisturbed, tmp_path: Path) -> None:
@@ -222,7 +225,7 @@ def test_the_starter_home_takes_the_bridge_that_ships(starter_home: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--seed", "1"), "seed is 0, not 1"), (("--epochs", "9"), "epochs is 4, not 9"),
+        (("--seed", "1"), "seed is 0, not 1"), (("--epochs", "9"), "epochs is 2, not 9"),
         (("--bridge", "official"), "bridge kind is 'default', not 'official'"),
         (("--graph", "starter"), "holds the graph 'pairs', not 'starter'"),
     ],
@@ -261,7 +264,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_one_line_and_the_next_build_goes_on(cli: Cli, undisturbed: Undisturbed, small_disk: Path) -> None:
     home, lines, stages = small_disk / "home", [], []
     arguments = ("build", "--graph", undisturbed.graph, "--home", home, "--json")
-    for size in ("40k", "200k", "600k", "1020k", "1040k", "1060k", "1500k"):
+    for size in ("40k", "300k", "900k", "1500k", "2m", "2500k", "3m", "3500k", "4m", "5m"):
         subprocess.run(["mount", "-o", f"remount,size={size}", str(small_disk)], check=True)
         result = cli(*arguments)
         if result.code == 0:

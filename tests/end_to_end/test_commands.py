@@ -14,6 +14,7 @@ from .conftest import Result, call, protein, smiles, write_graph
 
 Cli = Callable[..., Result]
 NEW = protein(3)[:60] + protein(4)[60:]
+RETRIEVAL = {"query", "relation", "tail_type", "notes", "likeness_percentile", "out_of_distribution", "hits"}
 HIT = {"rank", "id", "name", "type", "score", "probability", "known", "smiles", "url", "parts", "evidence"}
 
 
@@ -36,7 +37,7 @@ def ids(answer: Any) -> list[str]:
 def test_candidates_of_the_starter_graph_on_its_first_use(starter_home: Path) -> None:
     """A home that is not there yet: it is built on the way, with all that is said on stderr, and stdout is one document."""
     answer = json.loads((starter_home.parent / "first.json").read_text())
-    assert set(answer) == {"query", "relation", "tail_type", "notes", "hits"}
+    assert set(answer) == RETRIEVAL
     assert answer["query"] == {
         "type": "gene/protein",
         "name": "ABL1",
@@ -67,7 +68,7 @@ def test_ask_answers_with_citations(cli: Cli, starter_home: Path) -> None:
     assert set(answer) >= {"question", "text", "abstained", "citations", "unsupported", "retrieved", "model", "prompt_sha256"}
     assert answer["question"] == "Which drugs inhibit ABL1?" and not answer["abstained"] and "imatinib" in answer["text"]
     assert all(set(c) == {"key", "node_id", "name", "url", "edges"} and c["key"] in answer["text"] for c in answer["citations"])
-    assert set(answer["retrieved"][0]) == {"query", "relation", "tail_type", "notes", "hits"}
+    assert set(answer["retrieved"][0]) == RETRIEVAL
     nothing = cli("ask", "What is the capital of France?", "--home", starter_home, "--json")
     assert nothing.code == 0 and nothing.json["abstained"] and nothing.json["citations"] == []
     text = cli("ask", "Which drugs inhibit ABL1?", "--home", starter_home)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from biobridge_rag.bridge.model import unit
 from biobridge_rag.bridge.training import TrainingOptions, train_default
 from biobridge_rag.errors import InputError
-from biobridge_rag.graph.incidence import incidence
-from biobridge_rag.retrieval.fusion import Fusion, fit
+from biobridge_rag.retrieval.fusion import DEFAULT, Fusion, fit
 from biobridge_rag.retrieval.retriever import SIMILAR, Retriever
+from biobridge_rag.retrieval.scoring import TailScorer
 from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex
 from biobridge_rag.types import NodeType, Query, Relation
 from tests.retrieval.conftest import PER, TARGET
@@ -22,11 +24,8 @@ def retriever(world, tmp_path_factory):  # type: ignore[no-untyped-def]
     tables = {NodeType(t): x for t, x in named.items()}
     bridge, honest = train_default(graph, named, TrainingOptions(hidden=48, epochs=2), lambda *_: None)
     projections = {t: unit(bridge.project(x, t.value)) for t, x in tables.items()}
-    fusions = {}
-    for relation, left_out in honest.items():
-        head, tail = NodeType(relation.head_type), NodeType(relation.tail_type)
-        edges = incidence(graph, relation)
-        fusions[relation] = fit(left_out.transforms, projections[tail], tables[head], left_out.rows, edges, 0)
+    scorer = TailScorer(graph, tables, projections, bridge)
+    fusions = {relation: fit(scorer, relation, left_out.rows, 0) for relation, left_out in honest.items()}
     index = NodeIndex(tmp_path_factory.mktemp("chroma"))
     for node_type, x in tables.items():
         nodes = [graph.nodes[i] for i in graph.by_type[node_type]]
@@ -46,7 +45,7 @@ def query(retriever: Retriever, row: int) -> Query:
 def test_known_edges_come_first_with_their_source(retriever: Retriever) -> None:
     found = retriever.retrieve(query(retriever, 0), TARGET, 20)
     known = [h for h in found.hits if h.known]
-    truth = set(retriever.view(TARGET).edges[0].indices)
+    truth = set(retriever.scorer.view(TARGET).edges[0].indices)
     assert {int(h.node.id[2:]) for h in known} == truth
     assert [h.known for h in found.hits] == sorted((h.known for h in found.hits), reverse=True)
     assert all(h.probability == 1.0 and h.evidence[0].kind == "edge" and h.evidence[0].source == "made up" for h in known)
@@ -55,7 +54,7 @@ def test_known_edges_come_first_with_their_source(retriever: Retriever) -> None:
 def test_predictions_hold_the_rest_of_the_family(retriever: Retriever) -> None:
     found = retriever.retrieve(query(retriever, 0), TARGET, 20)
     predicted = [h for h in found.hits if not h.known]
-    left_out = PER - len(retriever.view(TARGET).edges[0].indices)
+    left_out = PER - len(retriever.scorer.view(TARGET).edges[0].indices)
     assert {int(h.node.id[2:]) // PER for h in predicted[:left_out]} == {0}
     assert all(0.0 <= h.probability < 1.0 for h in predicted)
     assert {e.kind for e in predicted[0].evidence} == {"analogue", "bridge", "prior"}
@@ -81,11 +80,8 @@ def test_similar_nodes_leave_out_the_query(retriever: Retriever) -> None:
 
 
 def test_the_pool_ranks_as_the_exact_scores_of_all_tails_do(retriever: Retriever) -> None:
-    from biobridge_rag.evaluation.baselines import Scorer
-
-    scorer = Scorer(retriever.graph, retriever.tables, retriever.projections, retriever.bridge, retriever.fusions)
-    x = retriever._encode(NodeType.PROTEIN, "new 1")
-    exact = scorer.score(x, TARGET)["fused"][0]
+    parts = retriever.scorer.parts(retriever._encode(NodeType.PROTEIN, "new 1"), TARGET)
+    exact = retriever.fusions[TARGET].score(parts)[0]
     found = retriever.retrieve(Query(NodeType.PROTEIN, "new", "new 1"), TARGET, 10)
     assert [h.score for h in found.hits] == pytest.approx(sorted(exact, reverse=True)[:10], abs=1e-4)
 
@@ -102,19 +98,66 @@ def test_a_relation_that_is_not_there_lists_those_that_are(retriever: Retriever)
 
 
 def test_fusion_survives_json() -> None:
-    fusion = Fusion(np.arange(12.0), np.array([1.0, 2.0, 3.0]), 7)
+    fusion = Fusion(np.arange(5.0), np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.linspace(0, 1, 101), 7)
     again = Fusion.from_dict(fusion.to_dict())
-    assert np.array_equal(again.weights, fusion.weights) and np.array_equal(again.calibration, fusion.calibration) and again.n_heads == 7
+    assert np.array_equal(again.weights, fusion.weights) and np.array_equal(again.calibration, fusion.calibration)
+    assert np.allclose(again.likeness, fusion.likeness, atol=1e-4) and again.n_heads == 7
 
 
 def test_probabilities_are_calibrated_on_a_world_where_they_can_be(retriever: Retriever) -> None:
     """Over all unknown pairs of a family, one in ... is a left-out one; the mean probability must be near the share known."""
-    from biobridge_rag.evaluation.baselines import Scorer
-
-    scorer = Scorer(retriever.graph, retriever.tables, retriever.projections, retriever.bridge, retriever.fusions)
-    x = np.concatenate([retriever._encode(NodeType.PROTEIN, f"new {f}") for f in range(3)])
-    scores, nearest = scorer.score(x, TARGET)["fused"], scorer.neighbours(x, TARGET)[0][:, 0]
-    inside = np.stack([retriever.fusions[TARGET].probability(scores, nearest)[f, f * PER : (f + 1) * PER] for f in range(3)])
-    outside = retriever.fusions[TARGET].probability(scores, nearest)[0, PER:]
+    parts = retriever.scorer.parts(np.concatenate([retriever._encode(NodeType.PROTEIN, f"new {f}") for f in range(3)]), TARGET)
+    fusion = retriever.fusions[TARGET]
+    probability = fusion.probability(fusion.score(parts), parts)
+    inside = np.stack([probability[f, f * PER : (f + 1) * PER] for f in range(3)])
+    outside = probability[0, PER:]
     assert inside.mean() == pytest.approx(2 / 3, abs=0.15)
     assert outside.mean() < 0.05
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_parts_of_a_node_do_not_know_its_own_edges(world, inverse: bool) -> None:  # type: ignore[no-untyped-def]
+    """Left out exactly: the same parts come from a graph that lacks the node's edges of the relation."""
+    graph, named = world
+    relation = TARGET.inverse if inverse else TARGET
+    tables = {NodeType(t): x for t, x in named.items()}
+    bridge, _ = train_default(graph, named, TrainingOptions(hidden=48, epochs=0), lambda *_: None)
+    scorer = TailScorer(graph, tables, {}, bridge)
+    head = NodeType(relation.head_type)
+    for row in (0, 7):
+        edge_numbers = graph.edge_numbers(relation)
+        kept = np.ones(graph.n_edges, dtype=bool)
+        kept[edge_numbers[graph.edges(relation)[0] == row]] = False
+        cut = replace(graph, head=graph.head[kept], relation=graph.relation[kept], tail=graph.tail[kept], source=graph.source[kept])
+        x = tables[head][row : row + 1]
+        mine = scorer.parts(x, relation, np.array([row]))
+        other = TailScorer(cut, tables, {}, bridge).parts(x, relation, np.array([row]))
+        assert scorer.view(relation).edges[row].nnz
+        for name in ("bridge", "close", "wide", "walk"):
+            assert np.allclose(getattr(mine, name), getattr(other, name), atol=1e-5), name
+        voting = mine.similar > 0
+        assert np.array_equal(mine.counts, other.counts) and row not in mine.neighbours[voting]
+        assert np.array_equal(mine.neighbours[voting], other.neighbours[other.similar > 0])
+
+
+def test_a_query_unlike_anything_is_told_so(retriever: Retriever) -> None:
+    near = retriever.retrieve(Query(NodeType.PROTEIN, "new", "new 1"), TARGET, 5)
+    assert near.likeness is not None and near.likeness >= 5 and not near.outside
+    strange = Retriever(
+        retriever.graph, retriever.index, retriever.bridge, retriever.tables, retriever.projections, retriever.fusions,
+        lambda _type, _value: unit(np.ones((1, retriever.tables[NodeType.PROTEIN].shape[1]), np.float32) * -1.0),
+    )  # fmt: skip
+    far = strange.retrieve(Query(NodeType.PROTEIN, "odd", "odd"), TARGET, 5)
+    assert far.outside and far.likeness < 5 and any("Outside of what the graph knows" in note for note in far.notes)
+    assert far.to_dict()["out_of_distribution"] is True
+
+
+def test_fusion_adds_a_part_only_where_it_helps(world) -> None:  # type: ignore[no-untyped-def]
+    graph, named = world
+    tables = {NodeType(t): x for t, x in named.items()}
+    bridge, honest = train_default(graph, named, TrainingOptions(hidden=48, epochs=0), lambda *_: None)
+    scorer = TailScorer(graph, tables, {}, bridge)
+    fusion = fit(scorer, TARGET, honest[TARGET].rows, 0)
+    assert fusion.weights[0] == 1.0 and (fusion.weights >= 0).all()
+    few = fit(scorer, TARGET, honest[TARGET].rows[:5], 0)
+    assert np.array_equal(few.weights, DEFAULT.weights) and few.n_heads == 5

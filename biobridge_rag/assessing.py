@@ -1,0 +1,180 @@
+"""Evaluation of retrieval from a graph to a report: draws the split, trains without what is held out, ranks every method.
+
+Knows: graphs, encoders, building, evaluation. Does not know: settings, the command line, the page.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from biobridge_rag.building import Progress, embed, train_parts
+from biobridge_rag.encoders.cache import encode_groups
+from biobridge_rag.errors import InputError
+from biobridge_rag.evaluation.baselines import OURS, SIMPLE, KernelRidge, RetrieverScorer, check_baselines
+from biobridge_rag.evaluation.calibration import assess_calibration
+from biobridge_rag.evaluation.kge import KGE
+from biobridge_rag.evaluation.learned import LEARNED
+from biobridge_rag.evaluation.ranking import Encode, Scorer, rank
+from biobridge_rag.evaluation.transfer import InverseScorer, TransferScorer, random_expectation
+from biobridge_rag.graph.primekg import UnseenNodes
+from biobridge_rag.graph.splits import check_leakage, draw, hold_out, load_split, save_split
+from biobridge_rag.retrieval.fusion import Fusion
+from biobridge_rag.retrieval.scoring import TailScorer
+from biobridge_rag.types import Encoder, Indices, KnowledgeGraph, Modality, NodeType, Relation, Split, Vectors
+
+BASELINES = (*SIMPLE, *LEARNED, *KGE, "inverse")
+_UNTRAINED = ("relation", "modality")
+_TRANSFERRED = ("fused", "composed", "parallel", "sibling")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How bridges are trained for an evaluation; as the options of `build`."""
+
+    kind: str = "default"
+    epochs: int = 2
+    seed: int = 0
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is evaluated: a training graph, its tables, and the retriever's parts learned from it."""
+
+    graph: KnowledgeGraph
+    tables: Mapping[NodeType, Vectors]
+    scorer: TailScorer
+    fusions: Mapping[Relation, Fusion]
+
+
+def assess(
+    trained: Trained,
+    unseen: UnseenNodes,
+    encode: Encode,
+    baselines: Sequence[str],
+    training: Training,
+    progress: Progress,
+    *,
+    split: str,
+    rows: Indices | None = None,
+    leaky: bool = False,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The report of ranking.rank with the retriever and these baselines, trained on the same graph, and its "calibration";
+    "baselines" says what the trained ones chose. On the splits `relation` and `modality` nothing was trained on what is asked:
+    there the transfer scorers are ranked, beside "random", what a random order would reach. unseen, encode, rows: as in ranking.rank."""
+    names = check_baselines(list(dict.fromkeys(baselines)), BASELINES)
+    untrained = split in _UNTRAINED
+    scorers: list[Scorer] = []
+    chosen: dict[str, Any] = {}
+    if untrained:
+        scorers.append(TransferScorer(trained.graph, trained.tables))
+    else:
+        own = (*OURS, *(name for name in ("analogues", "popularity") if name in names))
+        scorers.append(RetrieverScorer(trained.scorer, trained.fusions, own))
+        if "kernel-ridge" in names:
+            scorers.append(KernelRidge(trained.graph, trained.tables, training.seed))
+        if "inverse" in names and rows is not None:
+            scorers.append(InverseScorer(trained.graph))
+    for name in names:
+        if name in LEARNED:
+            from biobridge_rag.evaluation.learned import train_learned
+
+            tables = dict(trained.tables)
+            learned = train_learned(name, trained.graph, tables, seed=training.seed, device=training.device, progress=progress)
+            scorers.append(learned)
+            chosen[name] = learned.report
+        elif name in KGE and rows is not None:
+            from biobridge_rag.evaluation.kge import train_kge
+
+            embedded = train_kge(name, trained.graph, seed=training.seed, device=training.device, progress=progress)
+            scorers.append(embedded)
+            chosen[name] = embedded.report
+    left = [name for name in names if rows is None and (name in KGE or name == "inverse")]
+    more = [f"Left out, as the tested heads have no training edge at all: {', '.join(left)}."] if left else []
+    if useless := [name for name in names if untrained and name in (*SIMPLE, "inverse")]:
+        more.append(f"Left out, as training has no edge of what is asked: {', '.join(useless)}.")
+    report = rank(
+        scorers, trained.graph, unseen, encode, split=split, progress=progress, rows=rows, untrained=untrained, leaky=leaky,
+        notes=[*notes, *more], seed=training.seed, ours=_TRANSFERRED if untrained else OURS,
+    )  # fmt: skip
+    report["baselines"] = chosen
+    if untrained:
+        report["random"] = random_expectation(trained.graph, unseen, rows)
+    else:
+        report["calibration"] = assess_calibration(trained.scorer, trained.fusions, unseen, encode, rows)
+    return report
+
+
+def assess_split(
+    graph: KnowledgeGraph,
+    encoders: Mapping[Modality, Encoder],
+    name: str,
+    what: str | None,
+    fraction: float,
+    baselines: Sequence[str],
+    training: Training,
+    progress: Progress,
+    saved: Path | None = None,
+) -> dict[str, Any]:
+    """Holds heads out of the graph as the split `name` says, trains on the rest and assesses on them. what: the relation or node
+    type that the splits `relation` and `modality` hold out; saved: a file that the split is read from, or written to where it is
+    not there. Raises LeakageError where a held-out edge or near twin stayed, InputError for bad names and shares and for a file with
+    another split."""
+    check_baselines(list(baselines), BASELINES)
+    if not 0.0 < fraction <= 0.5:
+        raise InputError(f"The share of heads to hold out must be above 0 and at most 0.5, not {fraction}.")
+    with tempfile.TemporaryDirectory() as scratch:
+        tables = {t: np.asarray(x) for t, x in embed(graph, Path(scratch) / "embeddings", encoders, progress).items()}
+        if saved is not None and saved.exists():
+            split = load_split(saved, graph)
+            out = split.relation.key if split.relation else split.node_type
+            if split.name != name or (what is not None and what != out):
+                raise InputError(
+                    f"The file {saved} holds the split {' of '.join(filter(None, (split.name, out)))}, which is not the one asked for.",
+                    "Ask for that split, or name another file.",
+                )
+        else:
+            split = draw(name, graph, fraction, training.seed, tables, what)
+            if saved is not None:
+                save_split(split, graph, saved)
+        held = hold_out(graph, split)
+        leaked = check_leakage(graph, split, held, tables)
+        kept = tables if held.rows is not None else _without(graph, tables, split)
+        parts = train_parts(
+            held.graph, kept, training.kind, training.epochs, training.seed, training.device, progress, Path(scratch) / "bridge"
+        )
+        scorer = TailScorer(held.graph, kept, parts.projections, parts.bridge)
+
+        def encode(node_type: NodeType, positions: list[int]) -> Vectors:
+            if held.rows is not None:
+                return np.asarray(kept[node_type][held.rows[positions]], dtype=np.float32)
+            return encode_groups(encoders[node_type.modality], [held.unseen.nodes[i].values for i in positions])
+
+        notes = []
+        if leaked:
+            notes.append(f"Leaky: of {leaked:,} tested edges the inverse stays in training, so a look-up of it answers them.")
+        report = assess(
+            Trained(held.graph, kept, scorer, parts.fusions), held.unseen, encode, baselines, training, progress,
+            split=split.name, rows=held.rows, leaky=split.leaky, notes=notes,
+        )  # fmt: skip
+        return report | {"history": history_of(Path(scratch) / "bridge")}
+
+
+def history_of(folder: Path) -> list[dict[str, Any]]:
+    """The epochs that a bridge's training recorded in `folder`: loss, validation MRR; empty where it records none."""
+    record = folder / "training" / "training.json"
+    return list(json.loads(record.read_text())["epochs"]) if record.exists() else []
+
+
+def _without(graph: KnowledgeGraph, tables: Mapping[NodeType, Vectors], split: Split) -> dict[NodeType, Vectors]:
+    """The tables without the rows of the nodes that the split took out of the graph."""
+    none: Indices = np.zeros(0, np.int64)
+    return {t: x[~np.isin(graph.by_type[t], split.held.get(t, none))] for t, x in tables.items()}
