@@ -91,8 +91,8 @@ def run(given: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--obo", type=Path, required=True)
+    parser.add_argument("--home", type=Path)
+    parser.add_argument("--obo", type=Path)
     parser.add_argument("--type", default="biological_process", choices=[t.value for t in NodeType if t.modality.value == "text"])
     parser.add_argument("--obo-namespace", help="the ontology's namespace to keep (default: the node type's name; '' keeps all)")
     parser.add_argument("--of", default="terms", choices=["terms", "proteins"])
@@ -100,8 +100,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5000)
     parser.add_argument("--part-of", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    if given.home is None or given.obo is None:
+        print("Nothing measured: give --home HOME, a built home, and --obo FILE, the ontology of its terms (go-basic.obo).")
+        return
     try:
-        run(parser.parse_args())
+        run(given)
     except BiobridgeError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

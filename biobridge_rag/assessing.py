@@ -46,11 +46,12 @@ class Training:
 
 @dataclass(frozen=True)
 class Trained:
-    """What is evaluated: a training graph, its tables, and the retriever's parts learned from it."""
+    """What is evaluated: a training graph, its tables, and the retriever's parts learned from it; no scorer on splits whose relations
+    the retriever cannot score."""
 
     graph: KnowledgeGraph
     tables: Mapping[NodeType, Vectors]
-    scorer: TailScorer
+    scorer: TailScorer | None
     fusions: Mapping[Relation, Fusion]
 
 
@@ -71,14 +72,14 @@ def assess(
     "baselines" says what the trained ones chose. On the splits `relation` and `modality` nothing was trained on what is asked:
     there the transfer scorers are ranked, beside "random", what a random order would reach. unseen, encode, rows: as in ranking.rank."""
     names = check_baselines(list(dict.fromkeys(baselines)), BASELINES)
-    untrained = split in _UNTRAINED
+    scorer = None if split in _UNTRAINED else trained.scorer
     scorers: list[Scorer] = []
     chosen: dict[str, Any] = {}
-    if untrained:
+    if scorer is None:
         scorers.append(TransferScorer(trained.graph, trained.tables))
     else:
         own = (*OURS, *(name for name in ("analogues", "popularity") if name in names))
-        scorers.append(RetrieverScorer(trained.scorer, trained.fusions, own))
+        scorers.append(RetrieverScorer(scorer, trained.fusions, own))
         if "kernel-ridge" in names:
             scorers.append(KernelRidge(trained.graph, trained.tables, training.seed))
         if "inverse" in names and rows is not None:
@@ -99,17 +100,17 @@ def assess(
             chosen[name] = embedded.report
     left = [name for name in names if rows is None and (name in KGE or name == "inverse")]
     more = [f"Left out, as the tested heads have no training edge at all: {', '.join(left)}."] if left else []
-    if useless := [name for name in names if untrained and name in (*SIMPLE, "inverse")]:
+    if useless := [name for name in names if scorer is None and name in (*SIMPLE, "inverse")]:
         more.append(f"Left out, as training has no edge of what is asked: {', '.join(useless)}.")
     report = rank(
-        scorers, trained.graph, unseen, encode, split=split, progress=progress, rows=rows, untrained=untrained, leaky=leaky,
-        notes=[*notes, *more], seed=training.seed, ours=_TRANSFERRED if untrained else OURS,
+        scorers, trained.graph, unseen, encode, split=split, progress=progress, rows=rows, untrained=scorer is None, leaky=leaky,
+        notes=[*notes, *more], seed=training.seed, ours=_TRANSFERRED if scorer is None else OURS,
     )  # fmt: skip
     report["baselines"] = chosen
-    if untrained:
+    if scorer is None:
         report["random"] = random_expectation(trained.graph, unseen, rows)
     else:
-        report["calibration"] = assess_calibration(trained.scorer, trained.fusions, unseen, encode, rows)
+        report["calibration"] = assess_calibration(scorer, trained.fusions, unseen, encode, rows)
     return report
 
 
@@ -148,10 +149,11 @@ def assess_split(
         held = hold_out(graph, split)
         leaked = check_leakage(graph, split, held, tables)
         kept = tables if held.rows is not None else _without(graph, tables, split)
-        parts = train_parts(
-            held.graph, kept, training.kind, training.epochs, training.seed, training.device, progress, Path(scratch) / "bridge"
-        )
-        scorer = TailScorer(held.graph, kept, parts.projections, parts.bridge)
+        scorer, fusions = None, {}
+        if name not in _UNTRAINED:
+            folder = Path(scratch) / "bridge"
+            parts = train_parts(held.graph, kept, training.kind, training.epochs, training.seed, training.device, progress, folder)
+            scorer, fusions = TailScorer(held.graph, kept, parts.projections, parts.bridge), parts.fusions
 
         def encode(node_type: NodeType, positions: list[int]) -> Vectors:
             if held.rows is not None:
@@ -162,7 +164,7 @@ def assess_split(
         if leaked:
             notes.append(f"Leaky: of {leaked:,} tested edges the inverse stays in training, so a look-up of it answers them.")
         report = assess(
-            Trained(held.graph, kept, scorer, parts.fusions), held.unseen, encode, baselines, training, progress,
+            Trained(held.graph, kept, scorer, fusions), held.unseen, encode, baselines, training, progress,
             split=split.name, rows=held.rows, leaky=split.leaky, notes=notes,
         )  # fmt: skip
         return report | {"history": history_of(Path(scratch) / "bridge")}

@@ -340,7 +340,8 @@ def evaluate_pairs(
     seed: Annotated[int | None, typer.Option(help="Seed of the negatives that the probabilities are learned from.")] = None,
     as_json: Json = False,
 ) -> None:
-    """AUROC and AUPR of drug-protein pairs, either side of which may be unseen."""
+    """AUROC and AUPR of drug-protein pairs, either side of which may be unseen. "bridge" is the two-step kernel attention over both
+    sides; all is learned from the graph's edges with the queries left out."""
     from biobridge_rag.assembly import evaluate_pairs as run
 
     _check_out(out)
