@@ -153,11 +153,12 @@ def _project_type(x: Vectors, target: Vectors, like: Vectors | None) -> tuple[Ve
 def _inverse_gram(z: Vectors) -> Vectors:
     gram = z.T @ z
     gram[np.diag_indices_from(gram)] += 1.0
-    return _inverse(gram)
+    return inverse_of(gram)
 
 
-def _inverse(gram: Vectors) -> Vectors:
-    """Inverse of a symmetric positive-definite float32 matrix by Cholesky, in half the time of a general inverse."""
+def inverse_of(gram: Vectors) -> Vectors:
+    """Inverse of a symmetric positive-definite float32 matrix by Cholesky, in half the time of a general inverse. Overwrites it. Raises
+    InputError for numbers that are not finite."""
     factor, failed = linalg.lapack.spotrf(gram.T, lower=1, overwrite_a=1)
     inverse, failed_too = linalg.lapack.spotri(factor, lower=1, overwrite_c=1)
     if failed or failed_too:
@@ -185,7 +186,7 @@ def _train_relation(
     target = (edges[rows] @ tails) @ decorrelate
     gram = _kernel_of(x, like, rows)
     gram[np.diag_indices_from(gram)] += options.ridge
-    inverse = _inverse(gram)
+    inverse = inverse_of(gram)
     leverage = np.diag(inverse).copy()
     values = inverse @ target
     honest = target - values / leverage[:, None]

@@ -27,10 +27,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg, sparse
+from scipy import sparse
 from scipy.optimize import minimize
 
 from biobridge_rag.bridge.model import kernel
+from biobridge_rag.bridge.training import inverse_of
 from biobridge_rag.chemistry import inchikey, mol_or_none, parse_smiles
 from biobridge_rag.encoders.sequences import clean_sequence, printable
 from biobridge_rag.errors import FileError, InputError, MoleculeError, SequenceError
@@ -418,14 +419,9 @@ class _Evidence:
 
 
 def _inverse(gram: Vectors) -> Vectors:
-    """(K + I)^-1 of a kernel matrix, with the bridge's ridge of 1, by Cholesky. Raises InputError for numbers that are not finite."""
+    """(K + I)^-1 of a kernel matrix, with the bridge's ridge of 1."""
     gram[np.diag_indices_from(gram)] += 1.0
-    factor, failed = linalg.lapack.spotrf(gram, lower=1)
-    inverse, failed_too = linalg.lapack.spotri(factor, lower=1)
-    if failed or failed_too:
-        raise InputError("The embeddings give a matrix that cannot be inverted.", "Check them for values that are not finite.")
-    lower = np.tril(inverse)
-    return np.asarray(lower + np.tril(lower, -1).T, dtype=np.float32)
+    return inverse_of(np.asarray(gram, dtype=np.float32))
 
 
 def _log(x: Vectors) -> Vectors:
