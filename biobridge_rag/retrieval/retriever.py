@@ -34,7 +34,9 @@ from biobridge_rag.types import (
 
 SIMILAR = "similar to"
 MAX_TOP = 1000
-OUTSIDE = 5.0  # percentile of nearness below which a query is told to lie outside of what the graph knows
+# A query is told to lie outside of what the graph knows below this percentile of nearness, and one that is no node of the graph also
+# below this similarity, which unrelated sequences reach by chance.
+OUTSIDE, UNLIKE = 5.0, 0.1
 _MAX_ANALOGUES_SHOWN = 3
 
 
@@ -137,18 +139,19 @@ class Retriever:
             chance = 1.0 if known else float(probability[tail])
             hits.append(RetrievedNode(self.node(tail_type, tail), place + 1, float(scores[i]), chance, known, evidence, said))
         percentile = fusion.percentile(float(similar[0]))
-        notes = self._notes(query, view, float(similar[0]), percentile)
-        return Retrieval(query, relation, tuple(hits), notes, percentile, percentile < OUTSIDE)
+        outside = percentile < OUTSIDE or (row is None and float(similar[0]) < UNLIKE)
+        notes = self._notes(query, view, float(similar[0]), percentile, outside)
+        return Retrieval(query, relation, tuple(hits), notes, percentile, outside)
 
     def _source(self, edge: int) -> str:
         return self.graph.sources[self.graph.source[edge]]
 
-    def _notes(self, query: Query, view: RelationView, nearest: float, percentile: float) -> tuple[str, ...]:
+    def _notes(self, query: Query, view: RelationView, nearest: float, percentile: float, outside: bool) -> tuple[str, ...]:
         notes = [query.note] if query.note else []
-        if percentile < OUTSIDE:
+        if outside:
             notes.append(
-                f"Outside of what the graph knows: the closest {query.type.label} with this relation has a similarity of {nearest:.2f}, "
-                f"less than for {100 - OUTSIDE:.0f} % of the graph's own. Trust the ranking less."
+                f"Outside of what the graph knows: the closest {query.type.label} with this relation has a similarity of {nearest:.2f} "
+                f"(percentile {percentile:.0f} among the graph's own). Trust the ranking less."
             )
         if len(view.heads) < 30:
             notes.append(f"The graph has only {len(view.heads)} {query.type.label}s with this relation.")
