@@ -21,11 +21,12 @@ import numpy as np
 
 from biobridge_rag.errors import BiobridgeError, InputError
 from biobridge_rag.evaluation.kge import KGE, KGEScorer, Options, train_kge
-from biobridge_rag.evaluation.ranking import Heads, rank
+from biobridge_rag.evaluation.ranking import rank
 from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.graph.primekg import load_graph
 from biobridge_rag.graph.splits import HeldOut, check_leakage, draw, hold_out
 from biobridge_rag.graph.starter import load_starter
+from biobridge_rag.retrieval.likeness import Heads
 from biobridge_rag.types import KnowledgeGraph, Relation, Vectors
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from realkg import cut
 
+from biobridge_rag.building import compare
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.cache import encode_groups
 from biobridge_rag.evaluation.pairs import METHODS, evaluate_pairs, pair_relation, read_pairs
@@ -74,12 +75,13 @@ def main() -> None:
                 write_pairs(path, graph, unseen, direction, given.seed)
         encoders = {t: make_encoder(*named) for t, named in ENCODERS.items()}
         tables = {t: encode_groups(e, [graph.nodes[i].values for i in graph.by_type[t]]) for t, e in encoders.items()}
+        likeness = compare(graph, folder, tables, {e.modality: e for e in encoders.values()}, lambda stage, done, total: None)
 
         def encode(node_type: NodeType, values: list[str]) -> Vectors:
             return encoders[node_type].encode(values)
 
         for name, path in files.items():
-            found = evaluate_pairs(graph, tables, encode, read_pairs(path), relation, given.seed, lambda stage, done, total: None)
+            found = evaluate_pairs(graph, likeness, encode, read_pairs(path), relation, given.seed, lambda stage, done, total: None)
             print(
                 f"\n{name}: {found['n']:,} pairs, {found['n_unseen_proteins']:,} unseen proteins, {found['n_unseen_drugs']:,} unseen drugs"
             )

@@ -23,8 +23,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from biobridge_rag.bridge.model import unit
-from biobridge_rag.evaluation.ranking import BUDGET, Heads, rank
+from biobridge_rag.evaluation.ranking import BUDGET, rank
 from biobridge_rag.graph.primekg import UnseenNodes
+from biobridge_rag.retrieval.likeness import Heads
 from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Relation, Vectors
 
 RELATION = Relation("target", NodeType.DRUG.value, NodeType.PROTEIN.value)

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from biobridge_rag.building import DEFAULT_ENCODERS, DEFAULT_EPOCHS, embed, train_parts
+from biobridge_rag.building import DEFAULT_ENCODERS, DEFAULT_EPOCHS, compare, embed, train_parts
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.cache import encode_groups
 from biobridge_rag.evaluation.baselines import RetrieverScorer
 from biobridge_rag.evaluation.metrics import filtered_ranks
-from biobridge_rag.evaluation.ranking import Heads
 from biobridge_rag.graph.splits import hold_out
 from biobridge_rag.graph.starter import load_starter
+from biobridge_rag.retrieval.likeness import Heads
 from biobridge_rag.retrieval.scoring import TailScorer
 from biobridge_rag.types import KnowledgeGraph, NodeType, Relation, Split
 
@@ -62,12 +62,16 @@ def main() -> None:
             cut = hold_out(graph, Split("fold", fold, {NodeType.PROTEIN: held}))
             path = Path(scratch) / str(fold)
             tables = embed(cut.graph, Path(scratch), encoders, lambda *_: None)
-            trained = train_parts(cut.graph, tables, "default", DEFAULT_EPOCHS["default"], 0, "cpu", lambda *_: None, path / "bridge")
-            scorer = RetrieverScorer(TailScorer(cut.graph, tables, trained.projections, trained.bridge), trained.fusions)
+            likeness = compare(cut.graph, path, tables, encoders, lambda *_: None)
+            trained = train_parts(
+                cut.graph, tables, likeness, "default", DEFAULT_EPOCHS["default"], 0, "cpu", lambda *_: None, path / "bridge"
+            )
+            scorer = RetrieverScorer(TailScorer(cut.graph, tables, trained.projections, trained.bridge, likeness), trained.fusions)
             heads, tails = cut.unseen.edges[TARGET]
             for head in np.unique(heads):
                 node = cut.unseen.nodes[head]
-                scores = scorer.score(Heads(encode_groups(encoders[node.type.modality], [node.values])), TARGET)
+                asked = Heads(encode_groups(encoders[node.type.modality], [node.values]), values=[node.values])
+                scores = scorer.score(asked, TARGET)
                 ranks = {m: filtered_ranks(scores[m][0], tails[heads == head]).min() for m in METHODS}
                 best[int(held[head])] = ranks
     print(

@@ -53,7 +53,9 @@ class Engine:
 
     def __init__(self, home: Home, settings: Settings) -> None:
         self.home, self.settings, self.graph = home, settings, home.graph
-        self.retriever = Retriever(home.graph, home.index, home.bridge, home.tables, home.projections, home.fusions, self.encode)
+        self.retriever = Retriever(
+            home.graph, home.index, home.bridge, home.tables, home.projections, home.likeness, home.fusions, self.encode
+        )
         self._encoders: dict[Modality, Encoder] = {}
 
     @cached_property
@@ -305,8 +307,8 @@ def evaluate_retrieval(
     home = open_home(settings.home_path)
     try:
         held, engine = load_unseen(unseen, home.graph), Engine(home, settings)
-        scorer = TailScorer(home.graph, home.tables, home.projections, home.bridge)
-        trained = Trained(home.graph, home.tables, scorer, home.fusions)
+        scorer = TailScorer(home.graph, home.tables, home.projections, home.bridge, home.likeness)
+        trained = Trained(home.graph, home.tables, home.likeness, scorer, home.fusions)
 
         def encode(node_type: NodeType, positions: list[int]) -> Vectors:
             return engine.encode_nodes(node_type, [held.nodes[i] for i in positions])
@@ -326,7 +328,7 @@ def evaluate_pairs(settings: Settings, path: Path, relation: str, seed: int, pro
     engine = open_engine(settings, progress)
     try:
         between = pair_relation(engine.graph, relation)
-        return run(engine.graph, engine.home.tables, engine.encode_values, pairs, between, seed, progress)
+        return run(engine.graph, engine.home.likeness, engine.encode_values, pairs, between, seed, progress)
     finally:
         engine.close()
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from biobridge_rag.building import Progress, embed, train_parts
+from biobridge_rag.building import Progress, compare, embed, train_parts
 from biobridge_rag.encoders.cache import encode_groups
 from biobridge_rag.errors import InputError
 from biobridge_rag.evaluation.baselines import OURS, SIMPLE, KernelRidge, RetrieverScorer, check_baselines
@@ -26,6 +26,7 @@ from biobridge_rag.evaluation.transfer import InverseScorer, TransferScorer, ran
 from biobridge_rag.graph.primekg import UnseenNodes
 from biobridge_rag.graph.splits import check_leakage, draw, hold_out, load_split, save_split
 from biobridge_rag.retrieval.fusion import Fusion
+from biobridge_rag.retrieval.likeness import Likeness
 from biobridge_rag.retrieval.scoring import TailScorer
 from biobridge_rag.types import Encoder, Indices, KnowledgeGraph, Modality, NodeType, Relation, Split, Vectors
 
@@ -51,6 +52,7 @@ class Trained:
 
     graph: KnowledgeGraph
     tables: Mapping[NodeType, Vectors]
+    likeness: Mapping[NodeType, Likeness]
     scorer: TailScorer | None
     fusions: Mapping[Relation, Fusion]
 
@@ -81,7 +83,7 @@ def assess(
         own = (*OURS, *(name for name in ("analogues", "popularity") if name in names))
         scorers.append(RetrieverScorer(scorer, trained.fusions, own))
         if "kernel-ridge" in names:
-            scorers.append(KernelRidge(trained.graph, trained.tables, training.seed))
+            scorers.append(KernelRidge(trained.graph, trained.likeness, training.seed))
         if "inverse" in names and rows is not None:
             scorers.append(InverseScorer(trained.graph))
     for name in names:
@@ -133,7 +135,7 @@ def assess_split(
     if not 0.0 < fraction <= 0.5:
         raise InputError(f"The share of heads to hold out must be above 0 and at most 0.5, not {fraction}.")
     with tempfile.TemporaryDirectory() as scratch:
-        tables = {t: np.asarray(x) for t, x in embed(graph, Path(scratch) / "embeddings", encoders, progress).items()}
+        tables = {t: np.asarray(x) for t, x in embed(graph, Path(scratch), encoders, progress).items()}
         if saved is not None and saved.exists():
             split = load_split(saved, graph)
             out = split.relation.key if split.relation else split.node_type
@@ -148,12 +150,17 @@ def assess_split(
                 save_split(split, graph, saved)
         held = hold_out(graph, split)
         leaked = check_leakage(graph, split, held, tables)
-        kept = tables if held.rows is not None else _without(graph, tables, split)
+        likeness = compare(graph, Path(scratch), tables, encoders, progress)
+        if held.rows is None:
+            likeness = _without(graph, likeness, split)
+        kept = {t: like.table for t, like in likeness.items()}
         scorer, fusions = None, {}
         if name not in _UNTRAINED:
             folder = Path(scratch) / "bridge"
-            parts = train_parts(held.graph, kept, training.kind, training.epochs, training.seed, training.device, progress, folder)
-            scorer, fusions = TailScorer(held.graph, kept, parts.projections, parts.bridge), parts.fusions
+            parts = train_parts(
+                held.graph, kept, likeness, training.kind, training.epochs, training.seed, training.device, progress, folder
+            )
+            scorer, fusions = TailScorer(held.graph, kept, parts.projections, parts.bridge, likeness), parts.fusions
 
         def encode(node_type: NodeType, positions: list[int]) -> Vectors:
             if held.rows is not None:
@@ -164,7 +171,7 @@ def assess_split(
         if leaked:
             notes.append(f"Leaky: of {leaked:,} tested edges the inverse stays in training, so a look-up of it answers them.")
         report = assess(
-            Trained(held.graph, kept, scorer, fusions), held.unseen, encode, baselines, training, progress,
+            Trained(held.graph, kept, likeness, scorer, fusions), held.unseen, encode, baselines, training, progress,
             split=split.name, rows=held.rows, leaky=split.leaky, notes=notes,
         )  # fmt: skip
         return report | {"history": history_of(Path(scratch) / "bridge")}
@@ -176,7 +183,7 @@ def history_of(folder: Path) -> list[dict[str, Any]]:
     return list(json.loads(record.read_text())["epochs"]) if record.exists() else []
 
 
-def _without(graph: KnowledgeGraph, tables: Mapping[NodeType, Vectors], split: Split) -> dict[NodeType, Vectors]:
-    """The tables without the rows of the nodes that the split took out of the graph."""
+def _without(graph: KnowledgeGraph, likeness: Mapping[NodeType, Likeness], split: Split) -> dict[NodeType, Likeness]:
+    """Without the nodes that the split took out of the graph."""
     none: Indices = np.zeros(0, np.int64)
-    return {t: x[~np.isin(graph.by_type[t], split.held.get(t, none))] for t, x in tables.items()}
+    return {t: like.kept(np.flatnonzero(~np.isin(graph.by_type[t], split.held.get(t, none)))) for t, like in likeness.items()}

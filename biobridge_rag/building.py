@@ -17,20 +17,23 @@ from functools import partial
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from biobridge_rag.bridge.model import load_bridge, save_bridge, unit
-from biobridge_rag.bridge.training import LeftOut, TrainingOptions, train_default
+from biobridge_rag.bridge.training import MAX_PAIRS, LeftOut, TrainingOptions, train_default
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.cache import cached_embeddings, save_array
 from biobridge_rag.errors import HomeError, HomeMismatchError, InputError
 from biobridge_rag.graph.artefact import load_saved_graph, save_graph
 from biobridge_rag.retrieval.fusion import Fusion, fit
+from biobridge_rag.retrieval.likeness import Likeness
 from biobridge_rag.retrieval.scoring import TailScorer
 from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex, collection_name
 from biobridge_rag.store.manifest import Manifest, read_manifest, write_manifest, write_text, writing
-from biobridge_rag.types import Bridge, Encoder, KnowledgeGraph, Modality, NodeType, Relation, Vectors
+from biobridge_rag.types import Aligner, AligningEncoder, Bridge, Encoder, KnowledgeGraph, Modality, NodeType, Relation, Vectors
 
 Progress = Callable[[str, int, int], None]
 TRAINED_ON = ("graph_sha256", "encoders", "bridge_kind", "seed", "epochs")
@@ -72,7 +75,8 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class Home:
-    """An opened home: everything that retrieval reads. tables and projections are memory-mapped (n, dim) unit vectors."""
+    """An opened home: everything that retrieval reads. tables (raw in an imported home, unit vectors in any other) and projections
+    (unit vectors) are memory-mapped, (n, dim)."""
 
     path: Path
     manifest: Manifest
@@ -80,6 +84,7 @@ class Home:
     bridge: Bridge
     tables: dict[NodeType, Vectors]
     projections: dict[NodeType, Vectors]
+    likeness: dict[NodeType, Likeness]
     fusions: dict[Relation, Fusion]
     index: NodeIndex
 
@@ -123,9 +128,10 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
             save_graph(graph, path / "graph")
             manifest = finish(path, manifest, "graph")
         tables = embed(graph, path, encoders, progress)
+        likeness = compare(graph, path, tables, encoders, progress)
         manifest = finish(path, manifest, "embeddings")
         if "bridge" not in manifest.stages or options.train:
-            digest = _make_bridge(graph, path, tables, options, epochs, manifest, progress)
+            digest = _make_bridge(graph, path, tables, likeness, options, epochs, manifest, progress)
             manifest = finish(path, replace(manifest, bridge_sha256=digest, stages=STAGES[:2]), "bridge")
         index_nodes(graph, path, tables, manifest, progress)
         return finish(path, manifest, "index")
@@ -148,7 +154,7 @@ def sound(graph: KnowledgeGraph, path: Path, manifest: Manifest) -> Manifest:
             return manifest
         except HomeError:
             stages = STAGES[:3]
-    for file in sorted((path / "embeddings").glob("*.npy")):
+    for file in sorted([*(path / "embeddings").glob("*.npy"), *(path / "similarities").glob("*.npy")]):
         if not _holds(partial(_readable, file)):
             file.unlink()
     if "graph" in stages and not _holds(lambda: load_saved_graph(path / "graph").sha256 == graph.sha256):
@@ -199,10 +205,42 @@ def embed(graph: KnowledgeGraph, path: Path, encoders: Mapping[Modality, Encoder
     return out
 
 
+def compare(
+    graph: KnowledgeGraph, path: Path, tables: Mapping[NodeType, Vectors], encoders: Mapping[Modality, Encoder], progress: Progress
+) -> dict[NodeType, Likeness]:
+    """How like each other the nodes of each type are, kept in `path`/similarities for types of at most 12,000 nodes. Where the
+    encoder aligns, nodes are compared by the first of their values."""
+    folder, out = path / "similarities", {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for node_type, x in tables.items():
+        aligner, among = _aligner(graph, node_type, encoders[node_type.modality]), None
+        if len(x) <= MAX_PAIRS:
+            file = folder / f"{node_type.slug}.npy"
+            if not file.exists() or _open(file).shape != (len(x), len(x)):
+                save_array(file, _cosines(x) if aligner is None else aligner.table(progress))
+            among = _open(file)
+        out[node_type] = Likeness(x, among, aligner)
+    return out
+
+
+def _cosines(x: Vectors) -> NDArray[np.float16]:
+    units = unit(np.asarray(x, dtype=np.float32))
+    return np.asarray(units @ units.T, dtype=np.float16)
+
+
+def _aligner(graph: KnowledgeGraph, node_type: NodeType, encoder: Encoder) -> Aligner | None:
+    """None where the encoder has none, and for a type with too many nodes to compare them all: there cosines do."""
+    positions = graph.by_type[node_type]
+    if not isinstance(encoder, AligningEncoder) or len(positions) > MAX_PAIRS:
+        return None
+    return encoder.aligner([graph.nodes[i].values[0] for i in positions])
+
+
 def _make_bridge(
     graph: KnowledgeGraph,
     path: Path,
     tables: Mapping[NodeType, Vectors],
+    likeness: Mapping[NodeType, Likeness],
     options: BuildOptions,
     epochs: int,
     manifest: Manifest,
@@ -216,7 +254,9 @@ def _make_bridge(
                 shutil.copyfile(folder / name, path / "bridge" / name)
             shutil.copyfile(folder / "fusion.json", path / "fusion.json")
         return load_bridge(path / "bridge")[1]
-    trained = train_parts(graph, tables, options.bridge, epochs, options.seed, options.device, progress, path / "bridge", options.official)
+    trained = train_parts(
+        graph, tables, likeness, options.bridge, epochs, options.seed, options.device, progress, path / "bridge", options.official
+    )
     relations = {r.key: f.to_dict() for r, f in sorted(trained.fusions.items())}
     write_text(path / "fusion.json", json.dumps({"bridge_sha256": trained.sha256, "relations": relations}, indent=1) + "\n")
     return trained.sha256
@@ -235,6 +275,7 @@ class Trained:
 def train_parts(
     graph: KnowledgeGraph,
     tables: Mapping[NodeType, Vectors],
+    likeness: Mapping[NodeType, Likeness],
     kind: str,
     epochs: int,
     seed: int,
@@ -251,7 +292,8 @@ def train_parts(
     honest: dict[Relation, LeftOut]
     bridge: Bridge
     if kind == "default":
-        bridge, honest = train_default(graph, by_name, TrainingOptions(epochs=epochs, seed=seed), progress)
+        similar = {t.value: like.table_among for t, like in likeness.items() if like.table_among is not None}
+        bridge, honest = train_default(graph, by_name, TrainingOptions(epochs=epochs, seed=seed), progress, similar)
     else:
         from biobridge_rag.bridge.official_training import train_official
 
@@ -264,7 +306,7 @@ def train_parts(
     (folder / "training" / "checkpoint.pt").unlink(missing_ok=True)
     stored, digest = load_bridge(folder)
     projections = {t: unit(_project(stored, x, t)) for t, x in tables.items()}
-    scorer, fusions = TailScorer(graph, tables, projections, stored), {}
+    scorer, fusions = TailScorer(graph, tables, projections, stored, likeness), {}
     for i, (relation, left_out) in enumerate(sorted(honest.items())):
         progress("learning fusion", i, len(honest))
         cosines = unit(left_out.transforms) @ projections[NodeType(relation.tail_type)].T if kind == "official" else None
@@ -322,7 +364,7 @@ def open_home(path: Path) -> Home:
     bridge, digest = load_bridge(path / "bridge")
     if digest != manifest.bridge_sha256:
         raise HomeError(f"The bridge in {path} is not the one that its manifest names.", MEND)
-    tables, projections = {}, {}
+    tables, projections, likeness = {}, {}, {}
     for node_type, positions in graph.by_type.items():
         modality = node_type.modality
         encoder = make_encoder(modality, manifest.encoder_names[modality.value])
@@ -338,6 +380,7 @@ def open_home(path: Path) -> Home:
         tables[node_type], projections[node_type] = _open(found[0]), _open(projected)
         if tables[node_type].shape != (len(positions), manifest.dims[modality.value]) or len(projections[node_type]) != len(positions):
             raise HomeError(f"The vectors of {node_type.label} nodes in {path} do not fit its graph.", MEND)
+        likeness[node_type] = _likeness(graph, path, node_type, tables[node_type], encoder)
     fusions = _read_fusions(path, digest)
     index = NodeIndex(path / "chroma")
     counts = index.counts()
@@ -346,12 +389,20 @@ def open_home(path: Path) -> Home:
             if counts.get(collection_name(node_type, space)) != len(positions):
                 index.close()
                 raise HomeError(f"The index in {path} lacks {node_type.label} nodes.", MEND)
-    return Home(path, manifest, graph, bridge, tables, projections, fusions, index)
+    return Home(path, manifest, graph, bridge, tables, projections, likeness, fusions, index)
 
 
-def _open(path: Path) -> Vectors:
+def _likeness(graph: KnowledgeGraph, path: Path, node_type: NodeType, table: Vectors, encoder: Encoder) -> Likeness:
+    aligner, file = _aligner(graph, node_type, encoder), path / "similarities" / f"{node_type.slug}.npy"
+    among = _open(file) if file.exists() else None
+    if (aligner is not None and among is None) or (among is not None and among.shape != (len(table), len(table))):
+        raise HomeError(f"The home {path} lacks similarities between {node_type.label} nodes.", MEND)
+    return Likeness(table, among, aligner)
+
+
+def _open(path: Path) -> NDArray[Any]:
     try:
-        array: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise HomeError(f"The file {path} is damaged.", MEND) from error
     return array

@@ -7,7 +7,7 @@ Does not know: files, models, chroma, torch.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -244,6 +244,27 @@ class Encoder(Protocol):
     dim: int
 
     def encode(self, values: Sequence[str]) -> Vectors: ...
+
+
+class Aligner(Protocol):
+    """Compares values with those of a graph's nodes. `similarities`: n values -> (n, n_t) float32 in [0, 1]; `table`: (n_t, n_t) float16
+    of the nodes among each other; `kept`: of some of the nodes only;
+    `identities`: the share of identical residues in the best alignment of a value with each of these nodes, and its length, or None."""
+
+    def similarities(self, sequences: Sequence[str]) -> Vectors: ...
+
+    def table(self, progress: Callable[[str, int, int], None]) -> NDArray[np.float16]: ...
+
+    def kept(self, rows: Indices) -> Aligner: ...
+
+    def identities(self, sequence: str, rows: Sequence[int]) -> list[tuple[float, int] | None]: ...
+
+
+@runtime_checkable
+class AligningEncoder(Encoder, Protocol):
+    """An encoder that has more to say of how alike two values are than the cosine of their vectors."""
+
+    def aligner(self, values: Sequence[str]) -> Aligner: ...
 
 
 class Bridge(Protocol):

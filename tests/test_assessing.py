@@ -140,6 +140,59 @@ def test_held_out_nodes_find_the_families_that_were_planted() -> None:
     assert report["macro"]["bridge"]["mrr"] > report["macro"]["popularity"]["mrr"] + 0.2
 
 
+class FamilyAligner:
+    """Values of one family, by their number, are alike, others are not."""
+
+    def __init__(self, values: Sequence[str]) -> None:
+        self.values = list(values)
+
+    def similarities(self, sequences: Sequence[str]) -> Vectors:
+        return np.array([[1.0 if a == b else 0.9 * (family(a) == family(b)) for b in self.values] for a in sequences], np.float32)
+
+    def table(self, progress: Any) -> np.ndarray[Any, Any]:
+        return self.similarities(self.values).astype(np.float16)
+
+    def kept(self, rows: np.ndarray[Any, Any]) -> FamilyAligner:
+        return FamilyAligner([self.values[i] for i in rows])
+
+    def identities(self, sequence: str, rows: Sequence[int]) -> list[tuple[float, int]]:
+        raise NotImplementedError
+
+
+def family(value: str) -> int:
+    return int(value.removeprefix("MKV")) // PER
+
+
+@dataclass
+class AligningFake(FakeEncoder):
+    """One whose vectors are noise and whose aligner knows the families."""
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng(5)
+        self.vectors = {value: unit(rng.standard_normal((1, self.dim)))[0] for value in self.vectors}
+
+    def aligner(self, values: Sequence[str]) -> FamilyAligner:
+        return FamilyAligner(values)
+
+
+@pytest.mark.parametrize("name", ["inductive", "paper"])
+def test_heads_are_compared_by_the_encoders_aligner(small: Small, name: str) -> None:
+    """Whether they left the graph or stay in it: nothing but the aligner knows the families of proteins."""
+    proteins = small.encoders[Modality.PROTEIN]
+    blind = AligningFake(Modality.PROTEIN, dict(proteins.vectors))
+    mrr = []
+    for encoder in (blind, FakeEncoder(Modality.PROTEIN, dict(blind.vectors))):
+        encoders = {**small.encoders, Modality.PROTEIN: encoder}
+        report = run(replace(small, encoders=encoders), name, baselines=("popularity", "analogues", "kernel-ridge"))
+        rows = [r for r in report["relations"] if r["head_type"] == "gene/protein" and r["tail_type"] != "gene/protein"]
+        assert rows and not report["missing"]
+        mrr.append({m: np.mean([r["methods"][m]["mrr"] for r in rows]) for m in methods(report)})
+    seeing, vectors_alone = mrr
+    for method in ("fused", "bridge", "analogues", "kernel-ridge"):
+        assert seeing[method] > vectors_alone[method] + 0.2, method
+    assert seeing["popularity"] == vectors_alone["popularity"]
+
+
 @pytest.mark.parametrize("name", ["inductive", "paper"])
 def test_popularity_is_that_of_the_training_graph(small: Small, name: str) -> None:
     """The whole way by hand: the split, the training graph's counts, filtered ranks. A head of `paper` is no candidate of its own."""
@@ -179,13 +232,15 @@ def test_training_sees_the_graph_and_tables_without_what_is_held_out(small: Smal
     monkeypatch.setattr(assessing, "train_parts", lambda *a: seen.append(a) or real(*a))
     for name in ("inductive", "paper"):
         run(small, name, training=Training("default", 1, 3, "cpu"))
-        graph, tables, kind, epochs, seed, device = seen[-1][:6]
+        graph, tables, likeness, kind, epochs, seed, device = seen[-1][:7]
         split = draw(name, small.graph, 0.2, 3)
         assert (kind, epochs, seed, device) == ("default", 1, 3, "cpu")
         assert np.array_equal(graph.head, hold_out(small.graph, split).graph.head)
         for t in TYPES:
             stay = np.setdiff1d(small.graph.by_type[t], split.held[t]) if name == "inductive" else small.graph.by_type[t]
-            assert np.allclose(tables[t], small.tables[t][small.graph.rank_in_type[stay]])
+            x = small.tables[t][small.graph.rank_in_type[stay]]
+            assert np.allclose(tables[t], x) and np.allclose(likeness[t].table, x)
+            assert likeness[t].method == "cosine" and np.allclose(likeness[t].table_among, x @ x.T, atol=2e-3)
 
 
 def test_the_leak_of_the_papers_split_is_counted_in_a_note(small: Small) -> None:
@@ -365,8 +420,8 @@ def test_the_history_of_the_bridges_training_is_in_the_report(small: Small, monk
 
     def recording(*args: Any) -> Any:
         out = real(*args)
-        (args[7] / "training").mkdir()
-        (args[7] / "training" / "training.json").write_text(json.dumps({"epochs": [{"epoch": 1}]}))
+        (args[8] / "training").mkdir()
+        (args[8] / "training" / "training.json").write_text(json.dumps({"epochs": [{"epoch": 1}]}))
         return out
 
     monkeypatch.setattr(assessing, "train_parts", recording)

@@ -5,7 +5,7 @@ Knows: numpy, safetensors. Does not know: graphs, how the weights came about, ch
     phi(x)          = relu(X_t x)^3                  similarities to the anchors X_t of type t, cubed      (n_t,)
     project(x, t)   = phi(x) U_t                                                                            (hidden,)
     transform(x, r) = gamma_r project(x, head) + phi(x)[rows_r] A_r + b_r        relation-aware and additive  (hidden,)
-    attention(x, r) = weights of x over the heads of r                           see attention.py             (n_t,)
+    attention(s, r) = weights of a query of similarities s over the heads of r   see attention.py             (n_t,)
 
 `transform` is what a vector store is searched with: it fits every tail of a head into `hidden` numbers. `attention` says the same
 without that limit and ranks what was found.
@@ -20,12 +20,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
 from biobridge_rag.bridge.attention import Focus, attend, powered
@@ -33,7 +32,6 @@ from biobridge_rag.errors import HomeError, InputError
 from biobridge_rag.types import Bridge, Indices, Relation, Vectors
 
 POWER = 3
-MAX_GRAM = 12_000  # nodes of a type up to which their cosines are kept: 12,000 x 12,000 halves take 288 MB
 
 
 def unit(x: Vectors) -> Vectors:
@@ -61,8 +59,7 @@ class RelationWeights:
 
 
 class KernelBridge:
-    """The default bridge. `anchors[t]` (n_t, d_t), `node_values[t]` (n_t, hidden), `relations[r]` RelationWeights, `grams[t]`
-    (n_t, n_t) float16 cosines between anchors, kept for types of at most 12,000 nodes."""
+    """The default bridge. `anchors[t]` (n_t, d_t), `node_values[t]` (n_t, hidden), `relations[r]` RelationWeights."""
 
     kind = "default"
 
@@ -72,13 +69,11 @@ class KernelBridge:
         node_values: Mapping[str, Vectors],
         relations: Mapping[Relation, RelationWeights],
         ridge: float,
-        grams: Mapping[str, NDArray[np.float16]] | None = None,
     ) -> None:
         self.anchors = dict(anchors)
         self.node_values = dict(node_values)
         self.relations = dict(relations)
         self.ridge = ridge
-        self.grams = dict(grams or {})
         self.hidden_dim = next(iter(self.node_values.values())).shape[1]
 
     def _anchors(self, x: Vectors, node_type: str) -> Vectors:
@@ -94,20 +89,10 @@ class KernelBridge:
             raise InputError(f"The bridge was not trained on the relation {relation}.")
         return self.relations[relation]
 
-    def similarities(self, x: Vectors, node_type: str) -> Vectors:
-        """Cosines of embeddings (n, d) with all nodes of the type, (n, n_t) in [-1, 1]."""
-        return unit(np.asarray(x, dtype=np.float32)) @ self._anchors(x, node_type).T
-
-    def attention(self, similar: Vectors, heads: Indices, relation: Relation) -> sparse.csr_matrix:
-        """Weights of queries over the nodes of the head type, (n, n_t). similar: their cosines (n, n_t), -1 for a node that must
-        not be used; heads: rows of the nodes that have an edge of the relation."""
-        node_type = relation.head_type
-        gram, anchors = self.grams.get(node_type), self.anchors[node_type]
-
-        def cosines(rows: Indices) -> Vectors:
-            return np.asarray(anchors[rows] @ anchors[rows].T if gram is None else gram[np.ix_(rows, rows)], dtype=np.float32)
-
-        return attend(similar, heads, cosines, self.focus(relation).power, self.ridge)
+    def attention(self, similar: Vectors, heads: Indices, relation: Relation, among: Callable[[Indices], Vectors]) -> sparse.csr_matrix:
+        """Weights of queries over the nodes of the head type, (n, n_t). similar: their similarities (n, n_t), -1 for a node that must
+        not be used; heads: rows of the nodes that have an edge of the relation; among: as attention.attend's."""
+        return attend(similar, heads, among, self.focus(relation).power, self.ridge)
 
     def focus(self, relation: Relation) -> Focus:
         return self._weights(relation).focus
@@ -147,8 +132,6 @@ class KernelBridge:
         for node_type, anchors in self.anchors.items():
             out[f"anchors.{node_type}"] = np.ascontiguousarray(anchors.astype(half))
             out[f"node_values.{node_type}"] = np.ascontiguousarray(self.node_values[node_type].astype(half))
-            if node_type in self.grams:
-                out[f"gram.{node_type}"] = np.ascontiguousarray(self.grams[node_type].astype(half))
         for relation, w in self.relations.items():
             out[f"rows.{relation.key}"] = np.ascontiguousarray(w.rows.astype(np.int32))
             out[f"values.{relation.key}"] = np.ascontiguousarray(w.values.astype(half))
@@ -159,7 +142,7 @@ class KernelBridge:
     def config(self) -> dict[str, object]:
         return {
             "kind": self.kind,
-            "version": 2,
+            "version": 3,
             "hidden_dim": self.hidden_dim,
             "ridge": self.ridge,
             "relations": [
@@ -187,7 +170,6 @@ class KernelBridge:
             {t: tensors[f"node_values.{t}"].astype(np.float32) for t in types},
             relations,
             float(config["ridge"]),  # type: ignore[arg-type]
-            {t: tensors[f"gram.{t}"].astype(np.float16) for t in types if f"gram.{t}" in tensors},
         )
 
 

@@ -16,13 +16,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import linalg, sparse
 
 from biobridge_rag.bridge.attention import Focus, choose_focus, powered
 from biobridge_rag.bridge.loss import info_nce
-from biobridge_rag.bridge.model import MAX_GRAM, POWER, KernelBridge, RelationWeights, kernel, unit
+from biobridge_rag.bridge.model import POWER, KernelBridge, RelationWeights, kernel, unit
 from biobridge_rag.errors import InputError
 from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.graph.ranks import reciprocal_ranks
@@ -30,6 +32,7 @@ from biobridge_rag.types import Indices, KnowledgeGraph, Relation, Vectors
 
 Progress = Callable[[str, int, int], None]
 MAX_HEADS, SMALL = 8192, 2000
+MAX_PAIRS = 12_000  # nodes of a type up to which all pairs are compared: 12,000 x 12,000 halves take 288 MB
 _BATCH = 256
 _LEAST_STEPS = 20
 _COMPONENTS = 256
@@ -94,18 +97,27 @@ def _one_thread(small: bool) -> Iterator[None]:
 
 
 def train_default(
-    graph: KnowledgeGraph, tables: Mapping[str, Vectors], options: TrainingOptions, progress: Progress
+    graph: KnowledgeGraph,
+    tables: Mapping[str, Vectors],
+    options: TrainingOptions,
+    progress: Progress,
+    similar: Mapping[str, NDArray[np.floating[Any]]] | None = None,
 ) -> tuple[KernelBridge, dict[Relation, LeftOut]]:
-    """Trains on every relation of the graph. tables: node type -> (n_t, d_t) unit embeddings in the order of the graph.
+    """Trains on every relation of the graph. tables: node type -> (n_t, d_t) unit embeddings in the order of the graph; similar: node
+    type -> (n_t, n_t) what attention goes by, where it is not the cosines (types of at most 12,000 nodes).
 
     Returns the bridge and, for each relation, the honest predictions that fusion and calibration are learned from.
     """
     with _one_thread(len(graph.nodes) < SMALL):
-        return _train(graph, tables, options, progress)
+        return _train(graph, tables, options, progress, similar or {})
 
 
 def _train(
-    graph: KnowledgeGraph, tables: Mapping[str, Vectors], options: TrainingOptions, progress: Progress
+    graph: KnowledgeGraph,
+    tables: Mapping[str, Vectors],
+    options: TrainingOptions,
+    progress: Progress,
+    similar: Mapping[str, NDArray[np.floating[Any]]],
 ) -> tuple[KernelBridge, dict[Relation, LeftOut]]:
     if not graph.n_edges:
         raise InputError("The graph has no edges, so no bridge can be trained.", "Check the counts of skipped rows.")
@@ -116,7 +128,7 @@ def _train(
         progress("projecting node types", i, len(anchors))
         rng = np.random.default_rng([options.seed, i])
         target = coordinates(x, hidden, rng)
-        cosines[node_type] = unit(x) @ unit(x).T if len(x) <= MAX_GRAM else None
+        cosines[node_type] = unit(x) @ unit(x).T if len(x) <= MAX_PAIRS else None
         values, projected = _project_type(x, target, cosines[node_type])
         node_values[node_type], projections[node_type] = values, projected
     decorrelate = {t: _inverse_gram(z) for t, z in projections.items()}
@@ -125,11 +137,11 @@ def _train(
     for i, relation in enumerate(todo):
         progress("training relations", i, len(todo))
         like = cosines[relation.head_type]
-        weights, honest = _train_relation(graph, relation, anchors, like, projections, decorrelate[relation.tail_type], options, i)
-        relations[relation], left_out[relation] = weights, honest
+        attended = similar.get(relation.head_type, like)
+        found = _train_relation(graph, relation, anchors, like, attended, projections, decorrelate[relation.tail_type], options, i)
+        relations[relation], left_out[relation] = found
     progress("training relations", len(todo), len(todo))
-    grams = {t: like.astype(np.float16) for t, like in cosines.items() if like is not None}
-    return KernelBridge(anchors, node_values, relations, options.ridge, grams), left_out
+    return KernelBridge(anchors, node_values, relations, options.ridge), left_out
 
 
 def _kernel_of(x: Vectors, like: Vectors | None, rows: Indices) -> Vectors:
@@ -172,6 +184,7 @@ def _train_relation(
     relation: Relation,
     anchors: Mapping[str, Vectors],
     like: Vectors | None,
+    attended: NDArray[np.floating[Any]] | None,
     projections: Mapping[str, Vectors],
     decorrelate: Vectors,
     options: TrainingOptions,
@@ -194,7 +207,7 @@ def _train_relation(
     values, honest = values * scale, honest * scale
     heads_projected = projections[relation.head_type][rows]
     refined = _refine(honest, heads_projected, tails, edges[rows], options, int(rng.integers(2**31)))
-    focus = Focus() if like is None else choose_focus(like, heads, edges, lambda r: like[np.ix_(r, r)], options.ridge, rng)
+    focus = Focus() if attended is None else choose_focus(attended, heads, edges, options.ridge, rng)
     weights = RelationWeights(rows, np.asarray(values @ refined.map, np.float32), refined.shift, refined.gamma, leverage, focus)
     return weights, LeftOut(rows, honest)
 

@@ -13,8 +13,10 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from biobridge_rag.errors import DiskFullError, HomeError
 from biobridge_rag.types import Encoder, Vectors
@@ -27,7 +29,7 @@ def silent(_stage: str, _done: int, _total: int) -> None:
     """A progress callback that shows nothing."""
 
 
-def save_array(path: Path, array: Vectors) -> None:
+def save_array(path: Path, array: NDArray[Any]) -> None:
     """Writes an .npy beside its place and renames it. Raises DiskFullError where there is no room."""
     temporary = path.with_name(path.name + ".tmp")
     try:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from biobridge_rag.encoders.alignment import SequenceAligner
 from biobridge_rag.encoders.sequences import is_residues
 from biobridge_rag.errors import SequenceError
 from biobridge_rag.types import Indices, Modality, Vectors
@@ -66,9 +67,10 @@ def _classes() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
 
 
 class KmerEncoder:
-    """Hashed words of both kinds plus composition. `encode`: n sequences -> (n, 8192) float32 of unit length."""
+    """Hashed words of both kinds plus composition. `encode`: n sequences -> (n, 8192) float32 of unit length. The id also stands for
+    the aligner."""
 
-    id = "kmer-11011-111010111-8192-v2"
+    id = "kmer-11011-111010111-8192-sw50-v3"
     modality = Modality.PROTEIN
     dim = 8192
 
@@ -86,6 +88,10 @@ class KmerEncoder:
         for row, sequence in enumerate(values):
             self._one(sequence, out[row])
         return out
+
+    def aligner(self, values: Sequence[str]) -> SequenceAligner:
+        """Compares sequences with these by local alignment, which tells relatives apart that the vectors cannot."""
+        return SequenceAligner(values)
 
     def _one(self, sequence: str, vector: Vectors) -> None:
         if not is_residues(sequence):

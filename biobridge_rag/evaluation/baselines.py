@@ -7,22 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import linalg
 
 from biobridge_rag.bridge.attention import answerable, powered
-from biobridge_rag.bridge.model import unit
 from biobridge_rag.errors import InputError
 from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.graph.ranks import reciprocal_ranks
 from biobridge_rag.retrieval.fusion import DEFAULT, Fusion
+from biobridge_rag.retrieval.likeness import Heads, Likeness
 from biobridge_rag.retrieval.scoring import TailScorer
 from biobridge_rag.types import Indices, KnowledgeGraph, NodeType, Relation, Vectors
-
-if TYPE_CHECKING:
-    from biobridge_rag.evaluation.ranking import Heads
 
 OURS = ("fused", "bridge")
 SIMPLE = ("popularity", "analogues", "kernel-ridge")
@@ -55,7 +51,7 @@ class RetrieverScorer:
         return {name: np.concatenate([block[name] for block in blocks]) for name in self.methods}
 
     def _score(self, heads: Heads, relation: Relation, at: slice) -> dict[str, Vectors]:
-        parts = self.scorer.parts(heads.x[at], relation, None if heads.rows is None else heads.rows[at])
+        parts = self.scorer.parts(heads[at], relation)
         found = {
             "fused": self.fusions.get(relation, DEFAULT).score(parts),
             "bridge": parts.bridge,
@@ -66,14 +62,14 @@ class RetrieverScorer:
 
 
 class KernelRidge:
-    """Kernel ridge regression from the heads' similarities to the tails' incidence, one a relation, in closed form:
-    k(x) (K + I)^-1 Y with k = relu(cosine)^power; the power of 1 to 3 that ranks left-out training heads best is taken. Exact
-    leave-one-out predictions for heads that are nodes of the graph. Above 8,192 heads a seeded sample of them."""
+    """Kernel ridge regression from the heads' similarities, the same that the bridge attends by, to the tails' incidence, one a
+    relation, in closed form: k(x) (K + I)^-1 Y with k = similarity^power; the power of 1 to 3 that ranks left-out training heads
+    best is taken. Exact leave-one-out predictions for heads that are nodes of the graph. Above 8,192 heads a seeded sample of them."""
 
     methods = ("kernel-ridge",)
 
-    def __init__(self, graph: KnowledgeGraph, tables: Mapping[NodeType, Vectors], seed: int = 0) -> None:
-        self.graph, self.tables, self.seed = graph, tables, seed
+    def __init__(self, graph: KnowledgeGraph, likeness: Mapping[NodeType, Likeness], seed: int = 0) -> None:
+        self.graph, self.likeness, self.seed = graph, likeness, seed
         self._fitted: dict[Relation, tuple[Indices, int, Vectors]] = {}
 
     def score(self, heads: Heads, relation: Relation) -> dict[str, Vectors]:
@@ -84,7 +80,7 @@ class KernelRidge:
         if relation not in self._fitted:
             self._fitted = {relation: self._fit(relation)}  # one at a time: an inverse of 8,192 heads takes 256 MB
         rows, power, inverse = self._fitted[relation]
-        weights = powered(unit(heads.x) @ self._x(relation, rows).T, power) @ inverse
+        weights = powered(self.likeness[NodeType(relation.head_type)].of(heads)[:, rows], power) @ inverse
         if heads.rows is not None:
             place = {int(row): i for i, row in enumerate(rows)}
             for k, row in enumerate(heads.rows):
@@ -93,9 +89,6 @@ class KernelRidge:
                     weights[k, i] = 0.0
         return {"kernel-ridge": np.asarray(weights @ edges[rows], dtype=np.float32)}
 
-    def _x(self, relation: Relation, rows: Indices) -> Vectors:
-        return unit(np.asarray(self.tables[NodeType(relation.head_type)][rows], dtype=np.float32))
-
     def _fit(self, relation: Relation) -> tuple[Indices, int, Vectors]:
         edges, rng = incidence(self.graph, relation), np.random.default_rng(self.seed)
         rows = np.flatnonzero(np.diff(edges.indptr))
@@ -103,10 +96,9 @@ class KernelRidge:
             rows = np.sort(rng.choice(rows, _MAX_HEADS, replace=False))
         asked = np.sort(rng.choice(len(rows), min(len(rows), 300), replace=False))
         truth, counts = answerable(edges, rows[asked])
-        x = self._x(relation, rows)
-        cosines, best = x @ x.T, (-1.0, 0, np.zeros((0, 0), np.float32))
+        similar, best = self.likeness[NodeType(relation.head_type)].among(rows), (-1.0, 0, np.zeros((0, 0), np.float32))
         for power in _POWERS:
-            system = powered(cosines, power)
+            system = powered(similar, power)
             system[np.diag_indices_from(system)] += 1.0
             inverse = np.asarray(linalg.inv(system, check_finite=False), dtype=np.float32)
             weights = -inverse[asked] / np.diag(inverse)[asked, None]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biobridge_rag.retrieval.fusion import DEFAULT, Fusion
+from biobridge_rag.retrieval.likeness import Heads
 from biobridge_rag.retrieval.scoring import TailScorer
 from biobridge_rag.types import Indices, NodeType, Relation
 
@@ -55,7 +56,9 @@ def assess_calibration(
         chances: list[float] = []
         hits: list[bool] = []
         for part in (distinct[i : i + _BLOCK] for i in range(0, len(distinct), _BLOCK)):
-            parts = scorer.parts(encode(NodeType(relation.head_type), part.tolist()), relation, None if rows is None else rows[part])
+            values = [unseen.nodes[i].values for i in part]
+            asked = Heads(encode(NodeType(relation.head_type), part.tolist()), None if rows is None else rows[part], values)
+            parts = scorer.parts(asked, relation)
             scores = fusion.score(parts)
             probability = fusion.probability(scores, parts)
             best = np.argsort(-scores, axis=1, kind="stable")[:, :TOP]

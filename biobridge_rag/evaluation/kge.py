@@ -47,8 +47,8 @@ from biobridge_rag.types import Indices, KnowledgeGraph, NodeType, Relation, Vec
 if TYPE_CHECKING:
     import torch
 
-    from biobridge_rag.evaluation.ranking import Heads
     from biobridge_rag.graph.splits import HeldOut
+    from biobridge_rag.retrieval.likeness import Heads
 
 Progress = Callable[[str, int, int], None]
 KGE = {

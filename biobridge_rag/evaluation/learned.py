@@ -36,7 +36,7 @@ from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.types import KnowledgeGraph, NodeType, Relation, Vectors
 
 if TYPE_CHECKING:
-    from biobridge_rag.evaluation.ranking import Heads
+    from biobridge_rag.retrieval.likeness import Heads
 
 Progress = Callable[[str, int, int], None]
 

@@ -17,7 +17,8 @@ from biobridge_rag.errors import BiobridgeError, InputError
 from biobridge_rag.evaluation.comparison import PerHead, compare
 from biobridge_rag.evaluation.metrics import METRICS, gains, mean_of, named
 from biobridge_rag.graph.ranks import block_ranks
-from biobridge_rag.types import Indices, KnowledgeGraph, NodeType, Relation, Vectors
+from biobridge_rag.retrieval.likeness import Heads
+from biobridge_rag.types import Indices, KnowledgeGraph, Node, NodeType, Relation, Vectors
 
 if TYPE_CHECKING:
     from biobridge_rag.graph.primekg import UnseenNodes
@@ -30,15 +31,6 @@ PROTOCOL = "unseen heads; all seen tails of the type; filtered; mean rank on tie
 IN_GRAPH = "held-out edges of heads in the graph; all other nodes of the tail's type; filtered; mean rank on ties; mean over triples"
 BUDGET = 256 * 2**20  # bytes of scores that one block of heads may take, all methods together
 _ENCODED = 512  # heads handed to the encoder at once
-
-
-@dataclass(frozen=True)
-class Heads:
-    """A batch of query heads of one relation. x: (n, d) unit frozen embeddings; rows: (n,) rows in the training graph's table of
-    the head type where the heads are nodes of that graph, None where they are not."""
-
-    x: Vectors
-    rows: Indices | None = None
 
 
 class Scorer(Protocol):
@@ -114,7 +106,7 @@ def rank(
     reported, tables, missing = [], [], {m: list[str]() for m in methods}
     for i, task in enumerate(tasks):
         progress("ranking relations", i, len(tasks))
-        table = _rank_relation(scorers, task, vectors, rows, max(1, budget // (4 * len(methods) * task.n_tails)))
+        table = _rank_relation(scorers, task, vectors, unseen.nodes, rows, max(1, budget // (4 * len(methods) * task.n_tails)))
         if table is None:
             skipped[f"edge of a relation that no method can score: {task.relation}"] = len(task.tails)
             continue
@@ -175,7 +167,9 @@ class _Encoded:
         return self._vectors[node_type][np.searchsorted(self._at[node_type], positions)]
 
 
-def _rank_relation(scorers: Sequence[Scorer], task: _Task, vectors: _Encoded, rows: Indices | None, block: int) -> PerHead | None:
+def _rank_relation(
+    scorers: Sequence[Scorer], task: _Task, vectors: _Encoded, nodes: Sequence[Node], rows: Indices | None, block: int
+) -> PerHead | None:
     """What each head adds to the metrics of each method that scores the relation; None where no method does."""
     relation = task.relation
     same = rows is not None and relation.head_type == relation.tail_type
@@ -184,7 +178,7 @@ def _rank_relation(scorers: Sequence[Scorer], task: _Task, vectors: _Encoded, ro
     for at in range(0, len(task.heads), block):
         part = task.heads[at : at + block]
         own = None if rows is None else rows[part]
-        heads = Heads(vectors.of(relation.head_type, part), own)
+        heads = Heads(vectors.of(relation.head_type, part), own, [nodes[i].values for i in part])
         starts = task.starts[at : at + len(part) + 1]
         tails = task.tails[starts[0] : starts[-1]]
         starts = starts - starts[0]

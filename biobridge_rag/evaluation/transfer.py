@@ -38,8 +38,8 @@ from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.types import Indices, KnowledgeGraph, Modality, NodeType, Relation, Vectors
 
 if TYPE_CHECKING:
-    from biobridge_rag.evaluation.ranking import Heads
     from biobridge_rag.graph.primekg import UnseenNodes
+    from biobridge_rag.retrieval.likeness import Heads
 
 _BLOCK = 2048  # rows of a kernel matrix that is used once
 _KEPT = 2**30  # bytes of factorised kernel matrices that are kept for the next block of heads

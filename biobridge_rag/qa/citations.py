@@ -104,7 +104,7 @@ def predicted(name: str, node_type: NodeType, relation: str, hit: RetrievedNode,
 
 def similar(name: str, hit: RetrievedNode) -> Statement:
     """A node near to a query of that name in the space of its encoder; the hit's score is the cosine, in [0, 1]."""
-    return Statement("similar", hit.node, f"{hit.node.name} is {percent(hit.score)} like {name} by its embedding", name)
+    return Statement("similar", hit.node, f"{hit.node.name} is {percent(hit.score)} like {name}", name)
 
 
 @dataclass

@@ -3,7 +3,7 @@
 Knows: numpy, scipy, parts of evidence. Does not know: encoders, the store, nodes.
 
 The score is a sum of the parts, each divided by its best score of the query, with weights of at least 0. The bridge weighs 1; every
-other part is added only where it ranks the edges of left-out heads better by more than a standard error. The parts of a left-out
+other part is added only where it ranks the edges of left-out heads better by more than two standard errors. The parts of a left-out
 head are made without its own edges, and a true tail that no other head has is not asked for (bridge/attention.py says why).
 
 The probability is a logistic regression (Platt 1999) on the fused score, the bridge's, the prior and the nearest analogue, fitted
@@ -23,11 +23,13 @@ from scipy.optimize import minimize
 
 from biobridge_rag.bridge.attention import answerable
 from biobridge_rag.graph.ranks import reciprocal_ranks
+from biobridge_rag.retrieval.likeness import Heads
 from biobridge_rag.retrieval.scoring import PARTS, Parts, TailScorer
 from biobridge_rag.types import Indices, NodeType, Relation, Vectors
 
 POOL = 200
 MAX_HEADS, MIN_HEADS = 400, 20
+_ERRORS = 2.0  # the best of so many trials is one standard error better by chance
 _STEPS = {"close": (0.03, 0.1, 0.3, 1.0), "wide": (0.03, 0.1, 0.3), "walk": (0.1, 0.3, 1.0), "prior": (0.001, 0.003, 0.01, 0.03, 0.1)}
 _QUANTILES = np.linspace(0.0, 1.0, 101)
 
@@ -96,7 +98,7 @@ def fit(scorer: TailScorer, relation: Relation, rows: Indices, seed: int, cosine
     chosen = np.sort(rng.choice(len(rows), MAX_HEADS, replace=False)) if len(rows) > MAX_HEADS else np.arange(len(rows))
     heads = rows[chosen]
     x = np.asarray(scorer.tables[NodeType(relation.head_type)][heads], dtype=np.float32)
-    parts = scorer.parts(x, relation, heads, None if cosines is None else cosines[chosen])
+    parts = scorer.parts(Heads(x, heads), relation, None if cosines is None else cosines[chosen])
     likeness = np.asarray(np.quantile(parts.nearest, _QUANTILES) if len(heads) else DEFAULT.likeness, dtype=np.float64)
     truth, counts = answerable(scorer.view(relation).edges, heads)
     if len(heads) < MIN_HEADS or not truth.nnz:
@@ -107,7 +109,7 @@ def fit(scorer: TailScorer, relation: Relation, rows: Indices, seed: int, cosine
 
 
 def _choose(parts: Parts, truth: sparse.csr_matrix, asked: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Adds parts to the bridge one at a time, the most helpful first, while each helps by more than a standard error."""
+    """Adds parts to the bridge one at a time, the most helpful first, while each helps by more than two standard errors."""
     scaled = parts.scaled()
     owner = np.repeat(np.arange(truth.shape[0]), np.diff(truth.indptr))
     total = np.where(asked, scaled["bridge"], -np.inf)
@@ -116,7 +118,7 @@ def _choose(parts: Parts, truth: sparse.csr_matrix, asked: NDArray[np.bool_]) ->
         trials = {(n, w): reciprocal_ranks(total + np.float32(w) * scaled[n], truth) for n, steps in left.items() for w in steps}
         best = max(trials, key=lambda key: float(trials[key].mean()))
         difference = np.bincount(owner, weights=trials[best] - gains)
-        if difference.sum() <= np.sqrt((difference**2).sum()):
+        if difference.sum() <= _ERRORS * np.sqrt((difference**2).sum()):
             break
         name, weight = best
         weights[name], gains, total = weight, trials[best], total + np.float32(weight) * scaled[name]

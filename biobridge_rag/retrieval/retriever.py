@@ -16,6 +16,7 @@ import numpy as np
 from biobridge_rag.errors import InputError
 from biobridge_rag.graph.phrases import phrase
 from biobridge_rag.retrieval.fusion import DEFAULT, POOL, Fusion
+from biobridge_rag.retrieval.likeness import ALIGNMENT, COSINE, Heads, Likeness
 from biobridge_rag.retrieval.scoring import RelationView, TailScorer
 from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex
 from biobridge_rag.types import (
@@ -35,8 +36,9 @@ from biobridge_rag.types import (
 SIMILAR = "similar to"
 MAX_TOP = 1000
 # A query is told to lie outside of what the graph knows below this percentile of nearness, and one that is no node of the graph also
-# below this similarity, which unrelated sequences reach by chance.
-OUTSIDE, UNLIKE = 5.0, 0.1
+# where it is no more like the nearest than chance.
+OUTSIDE = 5.0
+_BY = {COSINE: "the cosine of the frozen embeddings", ALIGNMENT: "local alignment"}
 _MAX_ANALOGUES_SHOWN = 3
 
 
@@ -50,13 +52,14 @@ class Retriever:
         bridge: Bridge,
         tables: Mapping[NodeType, Vectors],
         projections: Mapping[NodeType, Vectors],
+        likeness: Mapping[NodeType, Likeness],
         fusions: Mapping[Relation, Fusion],
         encode: Callable[[NodeType, str], Vectors],
     ) -> None:
         self.graph, self.index, self.bridge = graph, index, bridge
         self.tables, self.projections, self.fusions = tables, projections, fusions
         self._encode = encode
-        self.scorer = TailScorer(graph, tables, projections, bridge)
+        self.scorer = TailScorer(graph, tables, projections, bridge, likeness)
 
     def relations(self, head_type: NodeType) -> list[Relation]:
         """The graph's relations from this type, and "similar to" within it; none for a type that the graph has no nodes of."""
@@ -89,33 +92,40 @@ class Retriever:
             )
         row = self._row(query.node) if query.node else None
         x = self.tables[query.type][row : row + 1] if row is not None else self._encode(query.type, query.value)
-        x = np.asarray(x, dtype=np.float32)
+        heads = Heads(np.asarray(x, dtype=np.float32), None if row is None else np.array([row]), [(query.value,)])
         if relation.name == SIMILAR:
-            return self._similar(query, relation, x, row, top)
-        return self._predict(query, relation, x, row, top)
+            return self._similar(query, relation, heads, row, top)
+        return self._predict(query, relation, heads, row, top)
 
-    def _similar(self, query: Query, relation: Relation, x: Vectors, row: int | None, top: int) -> Retrieval:
-        size = len(self.tables[query.type])
-        ids, cosines = self.index.search(query.type, FROZEN, x, min(top + 1, size))
+    def _similar(self, query: Query, relation: Relation, heads: Heads, row: int | None, top: int) -> Retrieval:
+        likeness, n = self.scorer.likeness[query.type], min(top + 1, len(self.tables[query.type]))
+        if likeness.method == COSINE:
+            ids, cosines = self.index.search(query.type, FROZEN, heads.x, n)
+            nearest, values = self._rows(query.type, ids[0]), cosines[0]
+        else:
+            similar = self.scorer.similarities(heads, query.type)[0]
+            nearest = np.argsort(-similar, kind="stable")[:n]
+            values = similar[nearest]
+        words = likeness.how(query.value, nearest, values)
         hits: list[RetrievedNode] = []
-        for found, cosine in zip(self._rows(query.type, ids[0]), cosines[0], strict=True):
+        for found, value, how in zip(nearest, values, words, strict=True):
             if found == row or len(hits) == top:
                 continue
-            similarity = float(np.clip(cosine, 0.0, 1.0))
-            evidence = (Evidence("analogue", f"similarity {similarity:.2f} by the {query.type.modality.value} encoder", similarity),)
+            similarity = float(np.clip(value, 0.0, 1.0))
+            text = f"{how} {query.name} (similarity {similarity:.2f} by {_BY[likeness.method]})"
+            evidence = (Evidence("analogue", text, similarity),)
             node = self.node(query.type, int(found))
             hits.append(RetrievedNode(node, len(hits) + 1, similarity, similarity, False, evidence, {"analogues": similarity}))
-        note = "The percentage is the similarity of the frozen embeddings, not a probability."
+        note = f"The percentage is the similarity by {_BY[likeness.method]}, not a probability."
         return Retrieval(query, relation, tuple(hits), (note,))
 
-    def _predict(self, query: Query, relation: Relation, x: Vectors, row: int | None, top: int) -> Retrieval:
+    def _predict(self, query: Query, relation: Relation, heads: Heads, row: int | None, top: int) -> Retrieval:
         tail_type = NodeType(relation.tail_type)
         view, fusion = self.scorer.view(relation), self.fusions.get(relation, DEFAULT)
-        rows = None if row is None else np.array([row])
-        carried, cosines = self.scorer.cosines(x, relation, rows)
+        carried, cosines = self.scorer.cosines(heads, relation)
         n_tails = len(self.projections[tail_type])
         ids, _ = self.index.search(tail_type, BRIDGE, carried, min(max(POOL, top), n_tails))
-        parts = self.scorer.parts(x, relation, rows, cosines)
+        parts = self.scorer.parts(heads, relation, cosines)
         own = view.edges[row].indices if row is not None else np.zeros(0, np.int64)
         proposed = [self._rows(tail_type, ids[0]), np.flatnonzero((parts.bridge[0] > 0) | (parts.close[0] > 0)), view.common, own]
         pool = np.unique(np.concatenate(proposed)).astype(np.int64)
@@ -129,17 +139,20 @@ class Retriever:
         similar, neighbours = parts.similar[0], parts.neighbours[0]
         told = np.append(neighbours, row) if row is not None else neighbours
         stated = view.edge_ids[told][:, pool[order]].toarray() - 1
+        said_of = np.flatnonzero((stated[: len(neighbours)] >= 0).any(axis=1) & (similar > 0))
+        words = self.scorer.likeness[query.type].how(query.value, neighbours[said_of], similar[said_of])
+        how = dict(zip(said_of.tolist(), words, strict=True))
         hits: list[RetrievedNode] = []
         for place, i in enumerate(order):
             tail = int(pool[i])
             said = {"bridge": float(parts.bridge[0, tail]), "analogues": float(parts.close[0, tail]), "prior": float(parts.prior[0, tail])}
             rank = 1 + int((parts.bridge[0] > parts.bridge[0, tail]).sum())
-            evidence = self._evidence(relation, view, row, tail, said, (rank, n_tails), similar, neighbours, stated[:, place])
+            evidence = self._evidence(relation, view, row, tail, said, (rank, n_tails), similar, neighbours, stated[:, place], how)
             known = bool(is_known[i])
             chance = 1.0 if known else float(probability[tail])
             hits.append(RetrievedNode(self.node(tail_type, tail), place + 1, float(scores[i]), chance, known, evidence, said))
         percentile = fusion.percentile(float(similar[0]))
-        outside = percentile < OUTSIDE or (row is None and float(similar[0]) < UNLIKE)
+        outside = percentile < OUTSIDE or (row is None and float(similar[0]) < self.scorer.likeness[query.type].unlike(query.value))
         notes = self._notes(query, view, float(similar[0]), percentile, outside)
         return Retrieval(query, relation, tuple(hits), notes, percentile, outside)
 
@@ -159,18 +172,19 @@ class Retriever:
 
     def _evidence(
         self, relation: Relation, view: RelationView, row: int | None, tail: int, parts: Mapping[str, float],
-        bridge_rank: tuple[int, int], similar: Vectors, neighbours: Indices, stated: Indices,
+        bridge_rank: tuple[int, int], similar: Vectors, neighbours: Indices, stated: Indices, how: Mapping[int, str],
     ) -> tuple[Evidence, ...]:  # fmt: skip
-        """stated: the edge that each neighbour, and last the query's own node, has to the tail; -1 for none."""
+        """stated: the edge that each neighbour, and last the query's own node, has to the tail; -1 for none; how: in words, how like
+        the query a neighbour is, by its place."""
         head_type, tail_node = NodeType(relation.head_type), self.node(NodeType(relation.tail_type), tail)
         out = []
         if row is not None and stated[-1] >= 0:
             own = self.node(head_type, row)
             out.append(Evidence("edge", phrase(own, relation.name, tail_node), 1.0, own.id, self._source(stated[-1])))
         for k in np.flatnonzero((stated[: len(neighbours)] >= 0) & (similar > 0))[:_MAX_ANALOGUES_SHOWN]:
-            other, similarity = self.node(head_type, int(neighbours[k])), float(similar[k])
-            text = f"{similarity:.0%} like {other.name}: {phrase(other, relation.name, tail_node)}"
-            out.append(Evidence("analogue", text, similarity, other.id, self._source(stated[k])))
+            other = self.node(head_type, int(neighbours[k]))
+            text = f"{how[int(k)]} {other.name}: {phrase(other, relation.name, tail_node)}"
+            out.append(Evidence("analogue", text, float(similar[k]), other.id, self._source(stated[k])))
         place, n_tails = bridge_rank
         text = f"bridge: score {parts['bridge']:.2f}, number {place:,} of {n_tails:,} by the bridge alone"
         out.append(Evidence("bridge", text, float(np.clip(parts["bridge"], 0.0, 1.0))))

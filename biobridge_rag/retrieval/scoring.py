@@ -19,6 +19,7 @@ from biobridge_rag.bridge.attention import weigh_edges
 from biobridge_rag.bridge.model import KernelBridge, unit
 from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.retrieval.analogues import POWERS, K, votes
+from biobridge_rag.retrieval.likeness import Heads, Likeness
 from biobridge_rag.types import Bridge, Indices, KnowledgeGraph, NodeType, Relation, Vectors
 
 PARTS = ("bridge", "close", "wide", "walk", "prior")
@@ -81,14 +82,21 @@ class Parts:
 
 
 class TailScorer:
-    """Scores all tails of a relation for queries. tables, projections: node type -> (n_t, dim); projections have unit rows."""
+    """Scores all tails of a relation for queries. tables, projections: node type -> (n_t, dim); projections have unit rows; likeness:
+    by node type, cosines of the tables where it is not given."""
 
     def __init__(
-        self, graph: KnowledgeGraph, tables: Mapping[NodeType, Vectors], projections: Mapping[NodeType, Vectors], bridge: Bridge
+        self,
+        graph: KnowledgeGraph,
+        tables: Mapping[NodeType, Vectors],
+        projections: Mapping[NodeType, Vectors],
+        bridge: Bridge,
+        likeness: Mapping[NodeType, Likeness] | None = None,
     ) -> None:
         self.graph, self.tables, self.projections, self.bridge = graph, tables, projections, bridge
+        self.likeness = likeness or {t: Likeness(x) for t, x in tables.items()}
         self._views: dict[Relation, RelationView] = {}
-        self._last: tuple[NodeType, bytes, Vectors] | None = None
+        self._last: tuple[NodeType, object, Vectors] | None = None
 
     def view(self, relation: Relation) -> RelationView:
         if relation not in self._views:
@@ -98,43 +106,41 @@ class TailScorer:
             self._views[relation] = RelationView(edges, sparse.csr_matrix((numbers + 1, (heads, tails)), shape=edges.shape))
         return self._views[relation]
 
-    def similarities(self, x: Vectors, node_type: NodeType) -> Vectors:
-        """Cosines of frozen embeddings (n, d) with all nodes of the type, (n, n_t). The last single query's are kept: it is
-        mostly asked for several relations in a row."""
-        key = x.tobytes() if len(x) == 1 else b""
+    def similarities(self, heads: Heads, node_type: NodeType) -> Vectors:
+        """Of queries with all nodes of the type, (n, n_t). The last single query's are kept: it is mostly asked for several
+        relations in a row."""
+        key = (heads.x.tobytes(), tuple(heads.values) if heads.values else (), heads.rows is None) if len(heads) == 1 else None
         last = self._last
         if last is not None and key and last[0] is node_type and last[1] == key:
             return last[2].copy()
-        if isinstance(self.bridge, KernelBridge):
-            out = self.bridge.similarities(x, node_type.value)
-        else:
-            out = unit(np.asarray(x, dtype=np.float32)) @ unit(np.asarray(self.tables[node_type], dtype=np.float32)).T
+        out = self.likeness[node_type].of(heads)
         if key:
             self._last = (node_type, key, out.copy())
         return out
 
-    def cosines(self, x: Vectors, relation: Relation, rows: Indices | None = None) -> tuple[Vectors, Vectors]:
+    def cosines(self, heads: Heads, relation: Relation) -> tuple[Vectors, Vectors]:
         """The bridge's unit transforms of the queries (n, hidden) and their cosines with all tails (n, n_tails)."""
-        left_out = getattr(self.bridge, "transform_left_out", None)
-        carried = unit(left_out(rows, relation) if rows is not None and left_out else self.bridge.transform(x, relation))
+        left_out, rows = getattr(self.bridge, "transform_left_out", None), heads.rows
+        carried = unit(left_out(rows, relation) if rows is not None and left_out else self.bridge.transform(heads.x, relation))
         return carried, carried @ np.asarray(self.projections[NodeType(relation.tail_type)], dtype=np.float32).T
 
-    def parts(self, x: Vectors, relation: Relation, rows: Indices | None = None, cosines: Vectors | None = None) -> Parts:
-        """x (n, d) frozen embeddings; rows (n,): which nodes of the graph they are, to be left out, or None for unseen queries;
-        cosines (n, n_tails): the bridge's, where they are known; the default bridge does not need them."""
-        view = self.view(relation)
-        similar = self.similarities(x, NodeType(relation.head_type))
-        own = np.zeros((len(x), view.edges.shape[1]), dtype=np.float32)
+    def parts(self, heads: Heads, relation: Relation, cosines: Vectors | None = None) -> Parts:
+        """Of queries, those that are nodes of the graph left out of it. cosines (n, n_tails): the bridge's, where they are known; the
+        default bridge does not need them."""
+        view, rows = self.view(relation), heads.rows
+        head_type = NodeType(relation.head_type)
+        similar = self.similarities(heads, head_type)
+        own = np.zeros((len(heads), view.edges.shape[1]), dtype=np.float32)
         if rows is not None:
-            similar[np.arange(len(x)), rows] = -1.0
+            similar[np.arange(len(heads)), rows] = -1.0
             own = view.edges[rows].toarray()
         near, neighbours = nearest(similar, view.heads)
         wide, close = (votes(near, neighbours, view.edges, power) for power in POWERS)
         if isinstance(self.bridge, KernelBridge):
-            weights = self.bridge.attention(similar, view.heads, relation)
+            weights = self.bridge.attention(similar, view.heads, relation, self.likeness[head_type].among)
             bridge = np.maximum(weigh_edges(weights, view.edges, self.bridge.focus(relation).degree), 0.0)
         else:
-            bridge = np.maximum(self.cosines(x, relation, rows)[1] if cosines is None else cosines, 0.0)
+            bridge = np.maximum(self.cosines(heads, relation)[1] if cosines is None else cosines, 0.0)
         counts = view.counts[None, :] - own
         prior = np.asarray(counts / max(len(view.heads), 1), dtype=np.float32)
         return Parts(bridge, close, wide, walk(bridge, view, rows, counts), prior, near, neighbours, counts)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from biobridge_rag.errors import DiskFullError, HomeError, HomeLockedError, HomeMismatchError
 
-FORMAT = 2
+FORMAT = 3
 _GO_ON = "Free some space, then run the same command again: it goes on where it stopped."
 
 

@@ -16,7 +16,7 @@ def unit_rows(seed: int, n: int, width: int = 12) -> np.ndarray:
     return unit(np.random.default_rng(seed).standard_normal((n, width)) + 0.6)
 
 
-def gram_of(x: np.ndarray):  # type: ignore[no-untyped-def]
+def among_of(x: np.ndarray):  # type: ignore[no-untyped-def]
     return lambda rows: x[rows] @ x[rows].T
 
 
@@ -46,7 +46,7 @@ def test_weights_are_the_dense_solution_among_the_nearest(monkeypatch: pytest.Mo
     monkeypatch.setattr(attention, "NEIGHBOURS", m)
     x, queries = unit_rows(0, 25), unit_rows(1, 6)
     heads = np.array([0, 2, 3, 5, 7, 8, 11, 13, 14, 17, 20, 21, 24])
-    found = attend(queries @ x.T, heads, gram_of(x), power, ridge).toarray()
+    found = attend(queries @ x.T, heads, among_of(x), power, ridge).toarray()
     expected = np.stack([naive_weights(x, q, heads, power, ridge, m) for q in queries])
     assert found.shape == (6, 25) and found.dtype == np.float32
     assert np.allclose(found, expected, atol=1e-5)
@@ -60,7 +60,7 @@ def test_with_few_heads_it_is_the_exact_kernel_ridge_regression() -> None:
     assert len(heads) <= attention.NEIGHBOURS and (queries @ x.T).min() > 0.0
     kernel = np.maximum(x.astype(np.float64) @ x.T, 0.0) ** 3
     whole = np.maximum(queries.astype(np.float64) @ x.T, 0.0) ** 3 @ np.linalg.solve(kernel + np.eye(30), edges.toarray())
-    found = weigh_edges(attend(queries @ x.T, heads, gram_of(x), 3, 1.0), edges, 0.0)
+    found = weigh_edges(attend(queries @ x.T, heads, among_of(x), 3, 1.0), edges, 0.0)
     assert np.allclose(found, whole, atol=1e-5)
 
 
@@ -70,24 +70,24 @@ def test_a_similarity_of_minus_one_is_a_refit_without_that_head(monkeypatch: pyt
     x, heads = unit_rows(4, 20), np.arange(1, 20, 2)
     similar = x[heads] @ x.T
     similar[np.arange(len(heads)), heads] = -1.0
-    found = attend(similar, heads, gram_of(x), 3, 1.0).toarray()
+    found = attend(similar, heads, among_of(x), 3, 1.0).toarray()
     for row, head in zip(found, heads, strict=True):
         assert row[head] == 0.0
-        without = attend((x[head] @ x.T)[None], heads[heads != head], gram_of(x), 3, 1.0).toarray()[0]
+        without = attend((x[head] @ x.T)[None], heads[heads != head], among_of(x), 3, 1.0).toarray()[0]
         assert np.allclose(row, without, atol=1e-5)
         assert np.allclose(row, naive_weights(x, x[head], heads, 3, 1.0, m, out=int(head)), atol=1e-5)
 
 
 def test_a_head_that_is_not_left_out_does_weigh() -> None:
     x, heads = unit_rows(4, 20), np.arange(20)
-    assert (attend(x @ x.T, heads, gram_of(x), 3, 1.0).toarray()[heads, heads] > 0.1).all()
+    assert (attend(x @ x.T, heads, among_of(x), 3, 1.0).toarray()[heads, heads] > 0.1).all()
 
 
 def test_two_twins_share_the_weight_of_one() -> None:
     x = unit(np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], np.float32))
     query = unit(np.array([[1.0, 0.9, 0.0]], np.float32))
-    alone = attend(query @ x.T, np.array([0, 2]), gram_of(x), 3, 0.01).toarray()[0]
-    both = attend(query @ x.T, np.array([0, 1, 2]), gram_of(x), 3, 0.01).toarray()[0]
+    alone = attend(query @ x.T, np.array([0, 2]), among_of(x), 3, 0.01).toarray()[0]
+    both = attend(query @ x.T, np.array([0, 1, 2]), among_of(x), 3, 0.01).toarray()[0]
     assert both[0] == pytest.approx(both[1], rel=1e-3)
     assert both[0] + both[1] == pytest.approx(alone[0], rel=0.01)
     assert both[2] == pytest.approx(alone[2], rel=1e-3)
@@ -97,7 +97,7 @@ def test_without_a_positive_similarity_there_are_no_weights() -> None:
     x = unit_rows(5, 8)
     similar = np.full((2, 8), -0.5, np.float32)
     similar[1, 3] = 0.5
-    found = attend(similar, np.arange(8), gram_of(x), 3, 1.0).toarray()
+    found = attend(similar, np.arange(8), among_of(x), 3, 1.0).toarray()
     assert not found[0].any()
     assert np.flatnonzero(found[1]).tolist() == [3]
     assert found[1, 3] == pytest.approx(0.5**3 / (1.0 + 1.0))
@@ -105,25 +105,36 @@ def test_without_a_positive_similarity_there_are_no_weights() -> None:
 
 def test_without_heads_or_queries_there_are_no_weights() -> None:
     x = unit_rows(5, 8)
-    none = attend(x[:3] @ x.T, np.zeros(0, np.int64), gram_of(x), 3, 1.0)
+    none = attend(x[:3] @ x.T, np.zeros(0, np.int64), among_of(x), 3, 1.0)
     assert none.shape == (3, 8) and not none.nnz
-    assert attend(x[:0] @ x.T, np.arange(8), gram_of(x), 3, 1.0).shape == (0, 8)
+    assert attend(x[:0] @ x.T, np.arange(8), among_of(x), 3, 1.0).shape == (0, 8)
 
 
 def test_power_and_ridge_change_the_weights() -> None:
     x, heads = unit_rows(6, 15), np.arange(15)
     similar = unit_rows(7, 2) @ x.T
-    base, closer, flatter = (attend(similar, heads, gram_of(x), p, r).toarray() for p, r in ((3, 1.0), (6, 1.0), (3, 5.0)))
+    base, closer, flatter = (attend(similar, heads, among_of(x), p, r).toarray() for p, r in ((3, 1.0), (6, 1.0), (3, 5.0)))
     assert np.abs(base - closer).max() > 1e-3
     assert np.abs(base).sum() > np.abs(flatter).sum()
 
 
-def test_halves_from_a_stored_gram_are_close_enough() -> None:
+def test_halves_of_stored_similarities_are_close_enough() -> None:
     x, heads = unit_rows(6, 40), np.arange(40)
     half = (x @ x.T).astype(np.float16)
     similar = unit_rows(7, 4) @ x.T
-    exact = attend(similar, heads, gram_of(x), 3, 1.0).toarray()
+    exact = attend(similar, heads, among_of(x), 3, 1.0).toarray()
     assert np.allclose(attend(similar, heads, lambda r: half[np.ix_(r, r)], 3, 1.0).toarray(), exact, atol=2e-3)
+
+
+def test_similarities_that_are_no_inner_products_are_solved_as_well() -> None:
+    """Alignments may find a like b and b like c, but a unlike c: with little ridge the system is not positive definite."""
+    among = np.array([[1.0, 0.95, 0.0], [0.95, 1.0, 0.95], [0.0, 0.95, 1.0]], np.float32)
+    similar = np.array([[0.9, 0.8, 0.3]], np.float32)
+    for ridge, definite in ((0.01, False), (1.0, True)):
+        system = among.astype(np.float64) + ridge * np.eye(3)
+        assert (np.linalg.eigvalsh(system).min() > 0.0) == definite
+        found = attend(similar, np.arange(3), lambda rows: among[np.ix_(rows, rows)], 1, ridge).toarray()[0]
+        assert np.allclose(found, np.linalg.solve(system, similar[0]), atol=1e-3)
 
 
 @pytest.mark.parametrize("degree", [0.0, 0.25, 0.5, 1.0])
@@ -168,7 +179,7 @@ def planted_focus(rng: np.random.Generator, n: int = 60) -> tuple[np.ndarray, sp
 
 def chosen(x: np.ndarray, edges: sparse.csr_matrix, ridge: float = 1.0, seed: int = 0, rows: np.ndarray | None = None) -> Focus:
     rows = np.arange(len(x)) if rows is None else rows
-    return choose_focus(x @ x.T, rows, edges, gram_of(x), ridge, np.random.default_rng(seed))
+    return choose_focus(x @ x.T, rows, edges, ridge, np.random.default_rng(seed))
 
 
 def naive_gains(x: np.ndarray, edges: sparse.csr_matrix, focus: Focus) -> list[list[float]]:
@@ -247,9 +258,9 @@ def test_the_ridge_and_the_seed_of_choose_focus_count(monkeypatch: pytest.Monkey
     x, edges = planted_focus(np.random.default_rng(3))
     seen: list[tuple[float, tuple[int, ...]]] = []
 
-    def spy(similar: np.ndarray, heads: np.ndarray, gram, power: int, ridge: float):  # type: ignore[no-untyped-def]
+    def spy(similar: np.ndarray, heads: np.ndarray, among, power: int, ridge: float):  # type: ignore[no-untyped-def]
         seen.append((ridge, tuple(np.flatnonzero((similar == -1.0).any(axis=0)).tolist())))
-        return attend(similar, heads, gram, power, ridge)
+        return attend(similar, heads, among, power, ridge)
 
     monkeypatch.setattr(attention, "attend", spy)
     monkeypatch.setattr(attention, "_CHOSEN_FROM", 25)

@@ -61,7 +61,7 @@ def test_protein_vectors_are_pinned_to_the_id() -> None:
     """A change of output must come with a new id."""
     encoder = make_encoder(Modality.PROTEIN, "kmer")
     digest = hashlib.sha256(np.round(encoder.encode(VALUES[Modality.PROTEIN]) * 1e4).astype(np.int32).tobytes()).hexdigest()
-    assert (encoder.id, digest[:16]) == ("kmer-11011-111010111-8192-v2", "8d0742a59e3ad5df")
+    assert (encoder.id, digest[:16]) == ("kmer-11011-111010111-8192-sw50-v3", "8d0742a59e3ad5df")
 
 
 def test_molecule_vectors_are_pinned_to_the_id() -> None:

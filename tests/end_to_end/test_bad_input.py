@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from .conftest import RESIDUES, Result, call, finish, known, protein, smiles, start
@@ -208,6 +209,10 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
+def fewer(path: Path) -> None:
+    np.save(path, np.load(path)[:-1, :-1])
+
+
 def first(home: Path, pattern: str) -> Path:
     return sorted(home.glob(pattern))[0]
 
@@ -217,6 +222,18 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "an embedding that is gone": (lambda home: first(home, "embeddings/drug-*.npy").unlink(), "lacks vectors of drug nodes"),
     "a truncated projection": (lambda home: truncate(home / "projections" / "drug.npy"), "is damaged"),
     "a projection that is gone": (lambda home: (home / "projections" / "drug.npy").unlink(), "lacks vectors of drug nodes"),
+    "truncated similarities of proteins": (lambda home: truncate(home / "similarities" / "gene-protein.npy"), "is damaged"),
+    "similarities of proteins that are gone": (
+        lambda home: (home / "similarities" / "gene-protein.npy").unlink(),
+        "lacks similarities between protein nodes",
+    ),
+    "no similarities at all": (lambda home: shutil.rmtree(home / "similarities"), "lacks similarities between protein nodes"),
+    "similarities of fewer proteins": (
+        lambda home: fewer(home / "similarities" / "gene-protein.npy"),
+        "lacks similarities between protein",
+    ),
+    "truncated similarities of drugs": (lambda home: truncate(home / "similarities" / "drug.npy"), "is damaged"),
+    "similarities of fewer drugs": (lambda home: fewer(home / "similarities" / "drug.npy"), "lacks similarities between drug nodes"),
     "changed weights": (lambda home: flip(home / "bridge" / "model.safetensors"), "does not match its config.json"),
     "weights that are gone": (lambda home: (home / "bridge" / "model.safetensors").unlink(), "missing or damaged"),
     "fusion that is gone": (lambda home: (home / "fusion.json").unlink(), "fusion.json is missing or damaged"),
@@ -250,7 +267,7 @@ def test_a_damaged_home_is_one_line_and_the_next_build_mends_it(cli: Cli, tiny: 
         assert again == wanted
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 2}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 3}'])
 def test_a_damaged_manifest(cli: Cli, tiny: Path, own_home: Path, content: str) -> None:
     (own_home / "manifest.json").write_text(content)
     for command in (("candidates", "--node", "KINA3"), ("ask", "x"), ("build", "--graph", tiny)):
@@ -262,7 +279,7 @@ def test_a_manifest_of_another_format(cli: Cli, own_home: Path) -> None:
     manifest = json.loads((own_home / "manifest.json").read_text())
     (own_home / "manifest.json").write_text(json.dumps({**manifest, "format": 7}))
     result = cli("candidates", "--home", own_home, "--node", "KINA3")
-    assert result.code == 2 and "has format 7; this version reads format 2" in result.line
+    assert result.code == 2 and "has format 7; this version reads format 3" in result.line
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3])

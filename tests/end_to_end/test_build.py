@@ -12,9 +12,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
-from .conftest import Result, call, finish, known, start, write_graph
+from biobridge_rag import building
+from biobridge_rag.bridge import training
+from biobridge_rag.building import open_home
+from biobridge_rag.encoders.alignment import SequenceAligner
+from biobridge_rag.errors import HomeError
+from biobridge_rag.types import NodeType
+
+from .conftest import Result, call, finish, known, protein, start, write_graph
 
 Cli = Callable[..., Result]
 STAGES = ["graph", "embeddings", "bridge", "index"]
@@ -119,8 +127,78 @@ def test_the_build_says_what_it_made_and_nothing_else_on_stdout(tiny_built: tupl
     }
     assert "50 nodes" in result.err.splitlines()[-1] and "training relations: 6 of 6" in result.err
     assert {p.name for p in home.iterdir()} == {
-        "manifest.json", "graph", "embeddings", "bridge", "fusion.json", "projections", "chroma", ".lock",
+        "manifest.json", "graph", "embeddings", "similarities", "bridge", "fusion.json", "projections", "chroma", ".lock",
     }  # fmt: skip
+
+
+def similarities(home: Path) -> dict[str, np.ndarray]:
+    return {p.stem: np.load(p) for p in sorted((home / "similarities").iterdir())}
+
+
+def test_the_home_holds_the_similarities_of_all_types(tiny_home: Path) -> None:
+    """Of proteins by alignment, of the others the cosines of their vectors."""
+    found, home = similarities(tiny_home), open_home(tiny_home)
+    home.index.close()
+    assert {name: (table.shape, table.dtype) for name, table in found.items()} == {
+        name: ((n, n), np.float16) for name, n in (("gene-protein", 20), ("drug", 20), ("disease", 10))
+    }
+    assert np.array_equal(found["gene-protein"], SequenceAligner([protein(i) for i in range(20)]).table(lambda *_: None))
+    for node_type in (NodeType.DRUG, NodeType.DISEASE):
+        x = home.tables[node_type]
+        assert np.allclose(found[node_type.slug], x @ x.T, atol=2e-3)
+    assert {t.slug: like.method for t, like in home.likeness.items()} == {
+        "gene-protein": "alignment",
+        "drug": "cosine",
+        "disease": "cosine",
+    }
+    assert all(np.array_equal(like.among(np.arange(10)), found[t.slug][:10, :10]) for t, like in home.likeness.items())
+
+
+@pytest.mark.parametrize("damage", ["gone", "truncated", "of fewer nodes"])
+@pytest.mark.parametrize("name", ["gene-protein", "drug"])
+def test_damaged_similarities_are_reported_in_one_line_and_made_again(
+    cli: Cli, copy: Path, undisturbed: Undisturbed, damage: str, name: str
+) -> None:
+    """Nothing is encoded or trained for it. Cosines that are gone are computed where they are needed, so no damage is reported."""
+    file, before = copy / "similarities" / f"{name}.npy", made(copy)
+    whole = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    elif damage == "truncated":
+        file.write_bytes(whole[: len(whole) // 2])
+    else:
+        np.save(file, np.load(file)[:-1, :-1])
+    if (damage, name) == ("gone", "drug"):
+        assert answers(cli, copy) == answers(cli, undisturbed.home)
+        return
+    with pytest.raises(HomeError) as error:
+        open_home(copy)
+    assert len(str(error.value).splitlines()) == 1 and str(copy) in str(error.value) and "build" in str(error.value.help)
+    result = cli("build", "--graph", undisturbed.graph, "--home", copy)
+    assert result.code == 0 and "training" not in result.err and "encoding" not in result.err
+    assert ("aligning sequences: 20 of 20" in result.err) == (name == "gene-protein")
+    assert file.read_bytes() == whole and made(copy) == before
+    open_home(copy).index.close()
+
+
+def test_a_type_with_too_many_nodes_is_compared_by_cosines_alone(
+    cli: Cli, undisturbed: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20 proteins and 20 drugs: at 20 all are compared, at 19 none, and the home answers by the vectors."""
+    question = ("candidates", "--sequence", protein(3)[:60] + protein(4)[60:], "--to", "gene/protein", "--json")
+    for limit, files, method in ((20, {"drug", "gene-protein"}, "alignment"), (19, set(), "cosine")):
+        for module in (building, training):
+            monkeypatch.setattr(module, "MAX_PAIRS", limit)
+        home = tmp_path / str(limit)
+        result = cli("build", "--graph", undisturbed.graph, "--home", home)
+        assert result.code == 0 and ("aligning" in result.err) == (method == "alignment")
+        assert set(similarities(home)) == files
+        opened = open_home(home)
+        opened.index.close()
+        assert opened.likeness[NodeType.PROTEIN].method == method
+        assert (opened.likeness[NodeType.PROTEIN].table_among is None) == (not files)
+        assert method in cli(*question, "--home", home).json["notes"][0]
+        assert all(known(hits) for hits in answers(cli, home))
 
 
 def test_a_second_process_is_refused_and_the_first_goes_on_unharmed(undisturbed: Undisturbed) -> None:
@@ -170,6 +248,7 @@ def test_kill_and_ctrl_c_at_any_stage_lose_nothing(cli: Cli, undisturbed: Undist
     arguments = ("build", "--graph", undisturbed.graph, "--home", home, "--json")
     for stage, sign, code, stages in (
         ("encoding drug", "SIGKILL", -signal.SIGKILL, ["graph"]),
+        ("aligning sequences", "SIGKILL", -signal.SIGKILL, ["graph"]),
         ("learning fusion", "SIGINT", 130, STAGES[:2]),
         ("indexing drug.frozen", "SIGKILL", -signal.SIGKILL, STAGES[:3]),
     ):
@@ -179,7 +258,11 @@ def test_kill_and_ctrl_c_at_any_stage_lose_nothing(cli: Cli, undisturbed: Undist
         if sign == "SIGINT":
             assert result.err.splitlines()[-1] == "biobridge-rag: stopped. A build goes on where it stopped when it is run again."
     last = call(*arguments)
-    assert last.code == 0 and "encoding" not in last.err and "training" not in last.err and "indexing drug.bridge: 20 of 20" in last.err
+    assert (
+        last.code == 0
+        and not any(w in last.err for w in ("encoding", "aligning", "training"))
+        and "indexing drug.bridge: 20 of 20" in last.err
+    )
     assert last.json["bridge_sha256"] == undisturbed.built.err.splitlines()[-1].split()[-1] + last.json["bridge_sha256"][16:]
     assert made(home) == made(undisturbed.home)
     assert chroma_counts(home) == {f"{t}.{s}": 20 for t in ("gene-protein", "drug") for s in ("frozen", "bridge")}

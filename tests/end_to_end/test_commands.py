@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from biobridge_rag.encoders import make_encoder
+from biobridge_rag.types import Modality
 
 from .conftest import Result, call, protein, smiles, write_graph
 
@@ -94,6 +100,46 @@ def test_top_to_and_relation_change_the_answer(ask_for: Callable[..., Any]) -> N
     assert similar["relation"] == "similar to" and set(ids(similar)[:4]) == {"P00000", "P00001", "P00002", "P00004"}
     assert ask_for("--node", "kinase deficiency 4", "--relation", "indication")["relation"] == "indication"
     assert ask_for("--node", "kinase deficiency 4", "--to", "disease", "--relation", "similar to")["relation"] == "similar to"
+
+
+EXCHANGED = str.maketrans("ARNDCQEGHILKMFPSTWYV", "SKDEAEQAYVMRLYATSFFI")
+
+
+def remote(i: int) -> str:
+    """A relative of protein i that shares few words with it: three residues of five exchanged for like ones, six put in."""
+    rng, residues = random.Random(i), list(protein(i))
+    for at in rng.sample(range(len(residues)), 70):
+        residues[at] = residues[at].translate(EXCHANGED)
+    return "".join(residues[:60]) + "GGSGGS" + "".join(residues[60:])
+
+
+def test_similar_proteins_are_found_by_alignment(ask_for: Callable[..., Any]) -> None:
+    """Of a remote relative the whole family, and none but it is near; the vectors miss some of them."""
+    encoder = make_encoder(Modality.PROTEIN, "kmer")
+    families = encoder.encode([protein(i) for i in range(20)])
+    for first in (5, 10, 15):
+        family = {f"P{i:05d}" for i in range(first, first + 5)}
+        found = ask_for("--sequence", remote(first), "--to", "gene/protein", "--top", "20")
+        assert found["relation"] == "similar to" and not found["query"]["in_graph"] and set(ids(found)[:5]) == family
+        scores = [hit["score"] for hit in found["hits"]]
+        assert scores == sorted(scores, reverse=True) and scores[4] > 0.5 > 0.3 > scores[5]
+        said = found["hits"][0]["evidence"][0]["text"]
+        assert re.match(r"\d\d% identical over 1\d\d residues to ", said) and "by local alignment" in said
+        assert "by local alignment" in found["notes"][0]
+        by_vectors = np.argsort(-(encoder.encode([remote(first)]) @ families.T)[0])[:5]
+        assert {f"P{i:05d}" for i in by_vectors} != family
+
+
+def test_similar_drugs_are_found_by_their_vectors(ask_for: Callable[..., Any]) -> None:
+    found = ask_for("--node", "DB90003", "--to", "drug")
+    assert found["relation"] == "similar to" and "by the cosine of the frozen embeddings" in found["notes"][0]
+
+
+def test_drugs_of_a_remote_relative_are_those_of_its_family(ask_for: Callable[..., Any]) -> None:
+    for first in (5, 10, 15):
+        found = ask_for("--sequence", remote(first), "--top", "4")
+        assert {int(i[3:]) // 5 for i in ids(found)} == {first // 5}
+        assert any("identical over" in e["text"] for hit in found["hits"] for e in hit["evidence"] if e["kind"] == "analogue")
 
 
 def test_a_second_relation_between_the_same_types_is_another_answer(cli: Cli, starter_home: Path) -> None:

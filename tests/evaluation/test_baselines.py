@@ -10,8 +10,8 @@ from biobridge_rag.bridge.training import TrainingOptions, train_default
 from biobridge_rag.errors import InputError
 from biobridge_rag.evaluation import baselines
 from biobridge_rag.evaluation.baselines import OURS, SIMPLE, KernelRidge, RetrieverScorer, check_baselines
-from biobridge_rag.evaluation.ranking import Heads
 from biobridge_rag.retrieval.fusion import DEFAULT, Fusion
+from biobridge_rag.retrieval.likeness import Heads, Likeness
 from biobridge_rag.retrieval.scoring import TailScorer
 from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Relation
 
@@ -55,6 +55,10 @@ def queries() -> np.ndarray:
     return unit(np.random.default_rng(2).standard_normal((5, 14)) + 0.3)
 
 
+def cosines(tables: dict[NodeType, np.ndarray]) -> dict[NodeType, Likeness]:
+    return {t: Likeness(x) for t, x in tables.items()}
+
+
 def naive(x: np.ndarray, edges: np.ndarray, q: np.ndarray, power: int) -> np.ndarray:
     """k(q) (K + I)^-1 Y over the rows of x, float64."""
     x, q = x.astype(np.float64), q.astype(np.float64)
@@ -81,7 +85,7 @@ def best_power(x: np.ndarray, edges: np.ndarray) -> int:
 def test_kernel_ridge_is_the_dense_solve_at_the_power_that_refits_choose(edges: np.ndarray, tables, queries: np.ndarray) -> None:  # type: ignore[no-untyped-def]
     x, used = tables[NodeType.PROTEIN], np.flatnonzero(edges.any(axis=1))
     power = best_power(x, edges)
-    found = KernelRidge(graph_of(edges), tables).score(Heads(queries), TARGET)["kernel-ridge"]
+    found = KernelRidge(graph_of(edges), cosines(tables)).score(Heads(queries), TARGET)["kernel-ridge"]
     assert found.shape == (5, M) and found.dtype == np.float32
     assert np.allclose(found, [naive(x[used], edges[used], q, power) for q in queries], atol=1e-4)
 
@@ -90,14 +94,14 @@ def test_the_power_is_chosen_for_each_graph(tables, queries: np.ndarray, monkeyp
     x, used = tables[NodeType.PROTEIN], np.flatnonzero(edges.any(axis=1))
     for power in (1, 2, 3):
         monkeypatch.setattr(baselines, "_POWERS", (power,))
-        found = KernelRidge(graph_of(edges), tables).score(Heads(queries[:1]), TARGET)["kernel-ridge"][0]
+        found = KernelRidge(graph_of(edges), cosines(tables)).score(Heads(queries[:1]), TARGET)["kernel-ridge"][0]
         assert np.allclose(found, naive(x[used], edges[used], queries[0], power), atol=1e-4)
 
 
 def test_kernel_ridge_of_graph_nodes_is_a_refit_without_them(edges: np.ndarray, tables) -> None:  # type: ignore[no-untyped-def]
     """Also for the last protein, which has no edge and so nothing to leave out."""
     x, used, rows = tables[NodeType.PROTEIN], np.flatnonzero(edges.any(axis=1)), np.array([3, 0, N - 1, 11])
-    ridge, power = KernelRidge(graph_of(edges), tables), best_power(x, edges)
+    ridge, power = KernelRidge(graph_of(edges), cosines(tables)), best_power(x, edges)
     found = ridge.score(Heads(x[rows], rows), TARGET)["kernel-ridge"]
     for scores, row in zip(found, rows, strict=True):
         others = used[used != row]
@@ -110,9 +114,9 @@ def test_kernel_ridge_of_graph_nodes_is_a_refit_without_them(edges: np.ndarray, 
 def test_above_the_limit_the_seed_draws_the_heads(edges: np.ndarray, tables, queries, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(baselines, "_MAX_HEADS", 10)
     graph, x = graph_of(edges), tables[NodeType.PROTEIN]
-    a, b, c = (KernelRidge(graph, tables, seed).score(Heads(queries), TARGET)["kernel-ridge"] for seed in (0, 0, 1))
+    a, b, c = (KernelRidge(graph, cosines(tables), seed).score(Heads(queries), TARGET)["kernel-ridge"] for seed in (0, 0, 1))
     assert np.array_equal(a, b) and np.abs(a - c).max() > 0.01
-    ridge = KernelRidge(graph, tables)
+    ridge = KernelRidge(graph, cosines(tables))
     ridge.score(Heads(queries), TARGET)
     rows, power, _ = ridge._fitted[TARGET]
     assert len(rows) == 10 and np.allclose(a, [naive(x[rows], edges[rows], q, power) for q in queries], atol=1e-4)
@@ -121,15 +125,36 @@ def test_above_the_limit_the_seed_draws_the_heads(edges: np.ndarray, tables, que
 
 
 def test_kernel_ridge_scores_relations_in_any_order(edges: np.ndarray, tables, queries: np.ndarray) -> None:  # type: ignore[no-untyped-def]
-    ridge, drugs = KernelRidge(graph_of(edges), tables), tables[NodeType.DRUG][:2]
+    ridge, drugs = KernelRidge(graph_of(edges), cosines(tables)), tables[NodeType.DRUG][:2]
     first = ridge.score(Heads(queries), TARGET)["kernel-ridge"]
     assert ridge.score(Heads(drugs), TARGET.inverse)["kernel-ridge"].shape == (2, N)
     assert np.array_equal(ridge.score(Heads(queries), TARGET)["kernel-ridge"], first)
 
 
+def test_kernel_ridge_goes_by_the_likeness_that_it_is_given(edges: np.ndarray, tables) -> None:  # type: ignore[no-untyped-def]
+    """An aligner of other vectors: what the table says is not read, for queries, for nodes of the graph, and for the regression."""
+    other = unit(np.random.default_rng(7).standard_normal((N, 6)) + 0.4)
+    asked = unit(np.random.default_rng(8).standard_normal((3, 6)) + 0.4)
+
+    class OfOthers:
+        def similarities(self, sequences: list[str]) -> np.ndarray:
+            return asked[[int(s) for s in sequences]] @ other.T
+
+    given = {NodeType.PROTEIN: Likeness(tables[NodeType.PROTEIN], other @ other.T, OfOthers())}  # type: ignore[arg-type]
+    ridge, x, used = KernelRidge(graph_of(edges), given), tables[NodeType.PROTEIN], np.flatnonzero(edges.any(axis=1))
+    power = best_power(other, edges)
+    found = ridge.score(Heads(x[:3], values=[("2",), ("0",), ("1",)]), TARGET)["kernel-ridge"]
+    assert np.allclose(found, [naive(other[used], edges[used], asked[i], power) for i in (2, 0, 1)], atol=1e-4)
+    rows = np.array([3, 11])
+    left_out = ridge.score(Heads(x[rows], rows), TARGET)["kernel-ridge"]
+    for scores, row in zip(left_out, rows, strict=True):
+        kept = used[used != row]
+        assert np.allclose(scores, naive(other[kept], edges[kept], other[row], power), atol=1e-4)
+
+
 def test_a_relation_without_edges_is_left_out(edges: np.ndarray, tables, queries: np.ndarray) -> None:  # type: ignore[no-untyped-def]
     graph = graph_of(edges)
-    assert KernelRidge(graph, tables).score(Heads(queries), EMPTY) == {}
+    assert KernelRidge(graph, cosines(tables)).score(Heads(queries), EMPTY) == {}
     assert RetrieverScorer(retriever(graph, tables), {}).score(Heads(queries), EMPTY) == {}
 
 
@@ -148,7 +173,7 @@ def test_the_retrievers_methods_are_its_parts(scorer: TailScorer, edges: np.ndar
     x = scorer.tables[NodeType.PROTEIN][[3, 0, N - 1]]
     learned = Fusion(np.array([1.0, 0.3, 0.0, 1.0, 0.01]), DEFAULT.calibration, DEFAULT.likeness, 30)
     found = RetrieverScorer(scorer, {TARGET: learned}).score(Heads(x, rows), TARGET)
-    parts = scorer.parts(x, TARGET, rows)
+    parts = scorer.parts(Heads(x, rows), TARGET)
     assert tuple(found) == (*OURS, "analogues", "popularity")
     assert np.allclose(found["fused"], learned.score(parts))
     assert np.allclose(found["bridge"], parts.bridge) and np.allclose(found["analogues"], parts.close)
@@ -177,7 +202,7 @@ def test_left_out_heads_are_ranked_better_by_the_methods_than_by_popularity(scor
     """What was planted is found: the mean rank of a head's edges, its own left out."""
     rows = np.flatnonzero(edges.any(axis=1))
     heads = Heads(scorer.tables[NodeType.PROTEIN][rows], rows)
-    ridge = KernelRidge(scorer.graph, scorer.tables).score(heads, TARGET)
+    ridge = KernelRidge(scorer.graph, scorer.likeness).score(heads, TARGET)
     scores = RetrieverScorer(scorer, {}).score(heads, TARGET) | ridge
     above = {m: np.mean([(s[i, edges[r] == 0] >= s[i, t]).mean() for i, r in enumerate(rows) for t in np.flatnonzero(edges[r])])
              for m, s in scores.items()}  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from biobridge_rag.evaluation import calibration
 from biobridge_rag.evaluation.calibration import TOP, assess_calibration, expected_calibration_error
 from biobridge_rag.graph.primekg import UnseenNodes
 from biobridge_rag.retrieval.fusion import DEFAULT, Fusion
+from biobridge_rag.retrieval.likeness import Heads
 from biobridge_rag.retrieval.scoring import TailScorer
 from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Relation, Vectors
 
@@ -102,7 +104,7 @@ def by_hand(scorer: TailScorer, held: UnseenNodes, fusion: Fusion, rows: np.ndar
     heads, tails = held.edges[TARGET]
     chances, true = [], []
     for head in sorted(set(heads.tolist())):
-        parts = scorer.parts(NEW[[head]], TARGET, None if rows is None else rows[[head]])
+        parts = scorer.parts(Heads(NEW[[head]], None if rows is None else rows[[head]]), TARGET)
         scores = fusion.score(parts)
         probability = fusion.probability(scores, parts)[0]
         for tail in sorted(range(M), key=lambda t: -scores[0, t])[:TOP]:
@@ -132,6 +134,22 @@ def test_the_fusion_and_the_rows_count(scorer: TailScorer) -> None:
     learned = assess_calibration(scorer, {TARGET: FUSION}, held, encode)
     assert learned["brier"] != assess_calibration(scorer, {}, held, encode)["brier"]
     assert learned["brier"] != assess_calibration(scorer, {TARGET: FUSION}, held, encode, rows)["brier"]
+
+
+@pytest.mark.parametrize("rows", [None, np.array([0, 3, 4, 8, 11, 12, 19])])
+def test_heads_come_with_their_values_and_rows(scorer: TailScorer, rows: np.ndarray | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By which sequences are compared, each its own, whatever the block."""
+    monkeypatch.setattr(calibration, "_BLOCK", 4)
+    held, seen, real = unseen(np.random.default_rng(1)), list[Heads](), scorer.parts
+    named = UnseenNodes(tuple(replace(node, values=(f"value {node.id}",)) for node in held.nodes), held.edges)
+    monkeypatch.setattr(scorer, "parts", lambda heads, relation: seen.append(heads) or real(heads, relation))
+    assess_calibration(scorer, {}, named, encode, rows)
+    assert [value for heads in seen for value in heads.values or ()] == [(f"value N{i}",) for i in (0, 1, 3, 4, 5, 6)]
+    assert np.array_equal(np.concatenate([heads.x for heads in seen]), NEW[[0, 1, 3, 4, 5, 6]])
+    if rows is None:
+        assert all(heads.rows is None for heads in seen)
+    else:
+        assert np.concatenate([heads.rows for heads in seen]).tolist() == [0, 3, 8, 11, 12, 19]
 
 
 def test_two_relations_are_pooled_and_shown_apart(scorer: TailScorer) -> None:

@@ -11,9 +11,10 @@ import pytest
 from biobridge_rag.errors import InputError
 from biobridge_rag.evaluation import kge
 from biobridge_rag.evaluation.kge import KGE, LOSSES, KGEScorer, Options, Setting, train_kge
-from biobridge_rag.evaluation.ranking import Heads, rank
+from biobridge_rag.evaluation.ranking import rank
 from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.graph.splits import draw, hold_out
+from biobridge_rag.retrieval.likeness import Heads
 from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Relation, Vectors
 
 FAMILIES = 4

@@ -11,9 +11,10 @@ from biobridge_rag.bridge.model import unit
 from biobridge_rag.errors import InputError
 from biobridge_rag.evaluation import learned, learned_model
 from biobridge_rag.evaluation.learned import LEARNED, LearnedScorer, Options, Setting, train_learned
-from biobridge_rag.evaluation.ranking import Heads, rank
+from biobridge_rag.evaluation.ranking import rank
 from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.graph.primekg import UnseenNodes
+from biobridge_rag.retrieval.likeness import Heads
 from biobridge_rag.types import Indices, KnowledgeGraph, Node, NodeType, Relation, Vectors
 
 FAMILIES = 5

@@ -10,21 +10,9 @@ import pytest
 
 from biobridge_rag.bridge.model import kernel, unit
 from biobridge_rag.errors import FileError, InputError
-from biobridge_rag.evaluation.pairs import (
-    METHODS,
-    Pairs,
-    _curves,
-    _Evidence,
-    _match_drugs,
-    _Odds,
-    _Others,
-    _Side,
-    auroc,
-    average_precision,
-    evaluate_pairs,
-    pair_relation,
-    read_pairs,
-)
+from biobridge_rag.evaluation.pair_evidence import METHODS, Evidence, Odds, Side, _Others
+from biobridge_rag.evaluation.pairs import Pairs, _curves, _match_drugs, auroc, average_precision, evaluate_pairs, pair_relation, read_pairs
+from biobridge_rag.retrieval.likeness import Heads, Likeness
 from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Relation, Vectors
 
 P, D, S = NodeType.PROTEIN, NodeType.DRUG, NodeType.DISEASE
@@ -84,8 +72,11 @@ class World:
         return made_graph(nodes, {TARGET: [(int(a), int(b)) for a, b in np.argwhere(held)], ASSOCIATED: self.diseases})
 
     @property
-    def tables(self) -> dict[NodeType, Vectors]:
-        return {P: self.x[P][:N_PROTEINS], D: self.x[D][:N_DRUGS], S: self.x_diseases}
+    def likeness(self) -> dict[NodeType, Likeness]:
+        return {t: Likeness(x) for t, x in ((P, self.x[P][:N_PROTEINS]), (D, self.x[D][:N_DRUGS]), (S, self.x_diseases))}
+
+    def like(self, node_type: NodeType, x: Vectors) -> Vectors:
+        return self.likeness[node_type].of(Heads(x))
 
     def pairs(self, proteins: range, drugs: range) -> Pairs:
         """All positives of the block and as many negatives."""
@@ -103,7 +94,7 @@ class World:
         return self.x[node_type][[known[v] for v in values]]
 
     def evaluate(self, pairs: Pairs, relation: Relation = TARGET, seed: int = 0) -> dict:
-        return evaluate_pairs(self.graph(), self.tables, self.encode, pairs, relation, seed, lambda *_: None)
+        return evaluate_pairs(self.graph(), self.likeness, self.encode, pairs, relation, seed, lambda *_: None)
 
 
 NEW_PROTEINS, NEW_DRUGS = range(N_PROTEINS, N_PROTEINS + N_NEW), range(N_DRUGS, N_DRUGS + N_NEW)
@@ -251,7 +242,7 @@ class TestReport:
             return world.encode(node_type, values)
 
         pairs = world.pairs(range(N_PROTEINS - 4, N_PROTEINS + 4), range(N_DRUGS))
-        evaluate_pairs(world.graph(), world.tables, encode, pairs, TARGET, 0, lambda *_: None)
+        evaluate_pairs(world.graph(), world.likeness, encode, pairs, TARGET, 0, lambda *_: None)
         assert asked == [(P, 4)]
 
     def test_profiles_change_the_result(self, world: World, report: dict) -> None:
@@ -259,7 +250,7 @@ class TestReport:
         keep = np.array([r.name == "target" for r in graph.relations])[graph.relation]
         bare = replace(graph, head=graph.head[keep], tail=graph.tail[keep], relation=graph.relation[keep], source=graph.source[keep])
         pairs = world.pairs(NEW_PROTEINS, range(N_DRUGS))
-        found = evaluate_pairs(bare, world.tables, world.encode, pairs, TARGET, 0, lambda *_: None)
+        found = evaluate_pairs(bare, world.likeness, world.encode, pairs, TARGET, 0, lambda *_: None)
         assert found["methods"]["bridge"] == report["methods"]["bridge"] and found["methods"]["fused"] != report["methods"]["fused"]
 
     def test_what_does_not_fit_is_said(self, world: World) -> None:
@@ -271,7 +262,7 @@ class TestReport:
         few = np.zeros_like(world.truth)
         few[:19] = True
         with pytest.raises(InputError, match="19 heads; pairs need 20"):
-            evaluate_pairs(world.graph(few), world.tables, world.encode, pairs, TARGET, 0, lambda *_: None)
+            evaluate_pairs(world.graph(few), world.likeness, world.encode, pairs, TARGET, 0, lambda *_: None)
 
 
 class TestMatching:
@@ -291,14 +282,14 @@ class TestMatching:
 
 
 class TestEvidence:
-    def side(self, world: World, truth: np.ndarray | None = None) -> _Side:
-        return _Side(world.graph(truth), world.tables, TARGET, np.arange(N_PROTEINS), 0)
+    def side(self, world: World, truth: np.ndarray | None = None) -> Side:
+        return Side(world.graph(truth), world.likeness, TARGET, np.arange(N_PROTEINS), 0)
 
     def test_bridge_is_two_step_kernel_ridge_written_out(self, world: World) -> None:
-        evidence = _Evidence(self.side(world), np.arange(N_PROTEINS))
+        evidence = Evidence(self.side(world), np.arange(N_PROTEINS))
         new_p, new_d = world.x[P][N_PROTEINS:], world.x[D][N_DRUGS:]
         q, o = (a.ravel() for a in np.indices((N_NEW, N_NEW)))
-        _, cold, plain = evidence.read(new_p, new_d, np.full(N_NEW, -1), q, o)
+        _, cold, plain = evidence.read(world.like(P, new_p), world.like(D, new_d), np.full(N_NEW, -1), q, o)
         heads, tails = world.x[P][evidence.heads].astype(float), world.x[D][evidence.known].astype(float)
         left = kernel(new_p, heads) @ np.linalg.inv(kernel(heads, heads) + np.eye(len(heads)))
         right = kernel(new_d, tails) @ np.linalg.inv(kernel(tails, tails) + np.eye(len(tails)))
@@ -307,8 +298,8 @@ class TestEvidence:
         np.testing.assert_allclose(plain["bridge"], naive.ravel(), atol=2e-5)
 
     def test_a_known_other_is_smoothed_as_if_it_had_been_left_out(self, world: World) -> None:
-        evidence = _Evidence(self.side(world), np.arange(N_PROTEINS))
-        others = _Others.of(evidence, world.x[D][:N_DRUGS], np.arange(N_DRUGS))
+        evidence = Evidence(self.side(world), np.arange(N_PROTEINS))
+        others = _Others.of(evidence, world.like(D, world.x[D][:N_DRUGS]), np.arange(N_DRUGS))
         one = int(evidence.known[7])
         rest = np.delete(evidence.known, 7)
         gram = kernel(world.x[D][rest], world.x[D][rest]).astype(float)
@@ -323,17 +314,18 @@ class TestEvidence:
         counts = world.truth[:N_PROTEINS, :N_DRUGS].sum(axis=0)
         turned[one, :N_DRUGS] ^= counts > 2
         kept = np.flatnonzero(side.fold != side.fold[one])
-        asked = (world.x[P][[one]], world.x[D][:N_DRUGS], np.arange(N_DRUGS), np.zeros(N_DRUGS, np.int64), np.arange(N_DRUGS))
-        before, after = (_Evidence(self.side(world, t), kept).read(*asked) for t in (None, turned))
+        x, y, every = world.like(P, world.x[P][[one]]), world.like(D, world.x[D][:N_DRUGS]), np.arange(N_DRUGS)
+        asked = (x, y, every, np.zeros(N_DRUGS, np.int64), every)
+        before, after = (Evidence(self.side(world, t), kept).read(*asked) for t in (None, turned))
         np.testing.assert_array_equal(before[0], after[0])
         for method, scores in before[2].items():
             np.testing.assert_array_equal(scores, after[2][method])
-        everything = _Evidence(side, np.arange(N_PROTEINS)).read(*asked)
+        everything = Evidence(side, np.arange(N_PROTEINS)).read(*asked)
         assert not np.array_equal(everything[0], before[0])
 
     def test_twins_leave_together(self, world: World) -> None:
         twins = np.arange(N_PROTEINS) // 2
-        fold = _Side(world.graph(), world.tables, TARGET, twins, 0).fold
+        fold = Side(world.graph(), world.likeness, TARGET, twins, 0).fold
         assert (fold[::2] == fold[1::2]).all() and len(np.unique(fold)) == 5
 
     def test_sampled_pairs_are_all_edges_and_distinct_negatives(self, world: World) -> None:
@@ -347,11 +339,11 @@ class TestEvidence:
     def test_a_cold_other_has_nothing_of_its_own(self, world: World) -> None:
         truth = world.truth.copy()
         truth[:, 5] = False
-        evidence = _Evidence(self.side(world, truth), np.arange(N_PROTEINS))
-        x = world.x[D][[5]]
+        evidence = Evidence(self.side(world, truth), np.arange(N_PROTEINS))
+        x = world.like(D, world.x[D][[5]])
         q = o = np.zeros(1, np.int64)
-        known, cold, _ = evidence.read(world.x[P][:1], x, np.array([5]), q, o)
-        unseen, _, _ = evidence.read(world.x[P][:1], x, np.array([-1]), q, o)
+        known, cold, _ = evidence.read(world.like(P, world.x[P][:1]), x, np.array([5]), q, o)
+        unseen, _, _ = evidence.read(world.like(P, world.x[P][:1]), x, np.array([-1]), q, o)
         assert cold.all()
         np.testing.assert_array_equal(known, unseen)
 
@@ -360,9 +352,9 @@ class TestEvidence:
         truth = world.truth.copy()
         truth[:, one] = False
         new_p = world.x[P][N_PROTEINS:]
-        asked = (new_p, world.x[D][[one]], np.array([one]), np.arange(N_NEW), np.zeros(N_NEW, np.int64))
-        hidden, cold, plain = _Evidence(self.side(world), np.arange(N_PROTEINS)).read(*asked, hide=True)
-        bare = _Evidence(self.side(world, truth), np.arange(N_PROTEINS)).read(*asked)
+        asked = (world.like(P, new_p), world.like(D, world.x[D][[one]]), np.array([one]), np.arange(N_NEW), np.zeros(N_NEW, np.int64))
+        hidden, cold, plain = Evidence(self.side(world), np.arange(N_PROTEINS)).read(*asked, hide=True)
+        bare = Evidence(self.side(world, truth), np.arange(N_PROTEINS)).read(*asked)
         assert cold.all() and world.truth[:N_PROTEINS, one].any()
         for method, scores in plain.items():
             np.testing.assert_allclose(scores, bare[2][method], atol=1e-5)
@@ -375,14 +367,14 @@ class TestOdds:
         rng = np.random.default_rng(0)
         for share in (0.05, 0.9):
             truth = rng.random(2000) < share
-            odds = _Odds.learn(rng.standard_normal((2000, 3)).astype(np.float32), truth)
+            odds = Odds.learn(rng.standard_normal((2000, 3)).astype(np.float32), truth)
             assert abs(float(odds(np.zeros((1, 3), np.float32))[0])) < 0.2
 
     def test_products_of_features_are_learned(self) -> None:
         x = np.random.default_rng(0).standard_normal((3000, 2)).astype(np.float32)
         truth = x[:, 0] * x[:, 1] > 0
-        assert auroc(_Odds.learn(x[:2000], truth[:2000])(x[2000:]), truth[2000:]) > 0.95
+        assert auroc(Odds.learn(x[:2000], truth[:2000])(x[2000:]), truth[2000:]) > 0.95
 
     def test_a_missing_class_gives_even_odds(self) -> None:
         x = np.ones((5, 2), np.float32)
-        assert not _Odds.learn(x, np.zeros(5, bool))(x).any() and not _Odds.learn(x, np.ones(5, bool))(x).any()
+        assert not Odds.learn(x, np.zeros(5, bool))(x).any() and not Odds.learn(x, np.ones(5, bool))(x).any()

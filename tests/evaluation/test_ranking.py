@@ -1,15 +1,16 @@
 """The ranking protocol on small made graphs: candidates, filter, blocks, missing methods, and the report's form."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
 from biobridge_rag.errors import BiobridgeError, InputError
 from biobridge_rag.evaluation.metrics import filtered_ranks, summarise
-from biobridge_rag.evaluation.ranking import Heads, rank
+from biobridge_rag.evaluation.ranking import rank
 from biobridge_rag.graph.primekg import UnseenNodes
+from biobridge_rag.retrieval.likeness import Heads
 from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Relation, Vectors
 
 TARGET = Relation("target", "drug", "gene/protein")
@@ -239,6 +240,25 @@ def test_heads_of_the_graph_hand_on_their_rows_and_are_no_candidates_of_their_ow
     drugs = UnseenNodes(nodes, {Relation("target", "drug", "gene/protein"): (np.array([0]), np.array([5]))}, {})
     [row] = run([Itself()], graph, drugs, rows=np.array([4, 22, 8]))["relations"]
     assert row["methods"]["bridge"]["mrr"] == 0.5  # drug 4 and protein 4 are two things
+
+
+@pytest.mark.parametrize("budget", [1, 10_000])
+def test_heads_come_with_what_was_encoded(budget: int) -> None:
+    """Each with its own node's values, by which sequences are compared, whatever the block."""
+    seen: list[tuple[bytes, tuple[str, ...]]] = []
+
+    @dataclass
+    class Reading(Linear):
+        def score(self, heads: Heads, relation: Relation) -> Mapping[str, Vectors]:
+            assert heads.values is not None and len(heads.values) == len(heads)
+            seen.extend((x.tobytes(), tuple(values)) for x, values in zip(heads.x, heads.values, strict=True))
+            return super().score(heads, relation)
+
+    made = make_unseen()
+    nodes = tuple(replace(node, values=(node.id, "x") if i % 3 else (node.id,)) for i, node in enumerate(made.nodes))
+    run([Reading()], unseen=UnseenNodes(nodes, made.edges), budget=budget)
+    expected = {(encode(node.type, [i])[0].tobytes(), node.values) for i, node in enumerate(nodes)}
+    assert {head for heads, _ in made.edges.values() for head in heads.tolist()} == set(range(35)) and set(seen) == expected
 
 
 @pytest.mark.parametrize("planted", [np.nan, -np.nan])

@@ -10,11 +10,12 @@ import pytest
 from biobridge_rag.bridge.model import unit
 from biobridge_rag.errors import InputError
 from biobridge_rag.evaluation import transfer
-from biobridge_rag.evaluation.ranking import Heads, rank
+from biobridge_rag.evaluation.ranking import rank
 from biobridge_rag.evaluation.transfer import InverseScorer, TransferScorer, random_expectation, standardised
 from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.graph.primekg import UnseenNodes
 from biobridge_rag.graph.splits import check_leakage, draw, hold_out
+from biobridge_rag.retrieval.likeness import Heads
 from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Relation, Vectors
 
 FAMILIES = 5

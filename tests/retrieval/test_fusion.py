@@ -14,6 +14,7 @@ from biobridge_rag.bridge.model import unit
 from biobridge_rag.graph.ranks import reciprocal_ranks
 from biobridge_rag.retrieval import fusion
 from biobridge_rag.retrieval.fusion import DEFAULT, MIN_HEADS, Fusion, fit
+from biobridge_rag.retrieval.likeness import Heads
 from biobridge_rag.retrieval.scoring import PARTS, Parts, TailScorer
 from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Relation, Vectors
 
@@ -33,8 +34,9 @@ class PlantedScorer:
     def view(self, _relation: Relation) -> PlantedScorer:
         return self
 
-    def parts(self, x: Vectors, _relation: Relation, rows: np.ndarray, cosines: Vectors | None = None) -> Parts:
-        assert np.array_equal(x, TABLE[rows])
+    def parts(self, heads: Heads, _relation: Relation, cosines: Vectors | None = None) -> Parts:
+        rows = heads.rows
+        assert rows is not None and np.array_equal(heads.x, TABLE[rows])
         self.asked.append((rows, cosines))
         counts = answerable(self.edges, rows)[1]
         none = np.zeros((HEADS, TAILS), np.float32)
@@ -94,7 +96,7 @@ def test_the_chosen_weights_rank_left_out_edges_better_than_the_bridge_alone() -
     scorer = PlantedScorer(edges, {"bridge": signal(edges, 1), "close": signal(edges, 2), "walk": signal(edges, 3)})
     found, rows = learned(scorer), np.arange(HEADS)
     truth, _ = answerable(scorer.edges, rows)
-    parts = scorer.parts(TABLE, TARGET, rows)
+    parts = scorer.parts(Heads(TABLE, rows), TARGET)
     fused, alone = (reciprocal_ranks(s, truth).mean() for s in (found.score(parts), parts.bridge))
     assert weight_of(found)["close"] > 0.0 and weight_of(found)["walk"] > 0.0 and fused > alone + 0.02
 
@@ -140,7 +142,7 @@ def test_what_is_said_of_tails_that_are_not_asked_for_changes_nothing() -> None:
 def fitted() -> tuple[Fusion, Parts]:
     edges = planted_edges()
     scorer = PlantedScorer(edges, {"bridge": signal(edges, 1), "close": signal(edges, 2)})
-    return learned(scorer), scorer.parts(TABLE, TARGET, np.arange(HEADS))
+    return learned(scorer), scorer.parts(Heads(TABLE, np.arange(HEADS)), TARGET)
 
 
 def test_the_score_is_the_weighted_sum_of_scaled_parts(fitted: tuple[Fusion, Parts]) -> None:

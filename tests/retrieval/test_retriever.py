@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +12,11 @@ from biobridge_rag.bridge.model import unit
 from biobridge_rag.bridge.training import TrainingOptions, train_default
 from biobridge_rag.errors import InputError
 from biobridge_rag.retrieval.fusion import DEFAULT, Fusion, fit
+from biobridge_rag.retrieval.likeness import Heads, Likeness
 from biobridge_rag.retrieval.retriever import SIMILAR, Retriever
 from biobridge_rag.retrieval.scoring import TailScorer
 from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex
-from biobridge_rag.types import NodeType, Query, Relation
+from biobridge_rag.types import NodeType, Query, Relation, Vectors
 from tests.retrieval.conftest import PER, TARGET
 
 
@@ -33,7 +35,7 @@ def retriever(world, tmp_path_factory):  # type: ignore[no-untyped-def]
         index.write(node_type, BRIDGE, nodes, projections[node_type], "a", lambda *_: None)
     proteins = tables[NodeType.PROTEIN]
     values = {f"new {f}": unit(proteins[f * PER : (f + 1) * PER].mean(axis=0, keepdims=True)) for f in range(3)}
-    yield Retriever(graph, index, bridge, tables, projections, fusions, lambda _type, value: values[value])
+    yield Retriever(graph, index, bridge, tables, projections, scorer.likeness, fusions, lambda _type, value: values[value])
     index.close()
 
 
@@ -80,7 +82,7 @@ def test_similar_nodes_leave_out_the_query(retriever: Retriever) -> None:
 
 
 def test_the_pool_ranks_as_the_exact_scores_of_all_tails_do(retriever: Retriever) -> None:
-    parts = retriever.scorer.parts(retriever._encode(NodeType.PROTEIN, "new 1"), TARGET)
+    parts = retriever.scorer.parts(Heads(retriever._encode(NodeType.PROTEIN, "new 1")), TARGET)
     exact = retriever.fusions[TARGET].score(parts)[0]
     found = retriever.retrieve(Query(NodeType.PROTEIN, "new", "new 1"), TARGET, 10)
     assert [h.score for h in found.hits] == pytest.approx(sorted(exact, reverse=True)[:10], abs=1e-4)
@@ -106,7 +108,8 @@ def test_fusion_survives_json() -> None:
 
 def test_probabilities_are_calibrated_on_a_world_where_they_can_be(retriever: Retriever) -> None:
     """Over all unknown pairs of a family, one in ... is a left-out one; the mean probability must be near the share known."""
-    parts = retriever.scorer.parts(np.concatenate([retriever._encode(NodeType.PROTEIN, f"new {f}") for f in range(3)]), TARGET)
+    x = np.concatenate([retriever._encode(NodeType.PROTEIN, f"new {f}") for f in range(3)])
+    parts = retriever.scorer.parts(Heads(x), TARGET)
     fusion = retriever.fusions[TARGET]
     probability = fusion.probability(fusion.score(parts), parts)
     inside = np.stack([probability[f, f * PER : (f + 1) * PER] for f in range(3)])
@@ -129,9 +132,9 @@ def test_parts_of_a_node_do_not_know_its_own_edges(world, inverse: bool) -> None
         kept = np.ones(graph.n_edges, dtype=bool)
         kept[edge_numbers[graph.edges(relation)[0] == row]] = False
         cut = replace(graph, head=graph.head[kept], relation=graph.relation[kept], tail=graph.tail[kept], source=graph.source[kept])
-        x = tables[head][row : row + 1]
-        mine = scorer.parts(x, relation, np.array([row]))
-        other = TailScorer(cut, tables, {}, bridge).parts(x, relation, np.array([row]))
+        heads = Heads(tables[head][row : row + 1], np.array([row]))
+        mine = scorer.parts(heads, relation)
+        other = TailScorer(cut, tables, {}, bridge).parts(heads, relation)
         assert scorer.view(relation).edges[row].nnz
         for name in ("bridge", "close", "wide", "walk"):
             assert np.allclose(getattr(mine, name), getattr(other, name), atol=1e-5), name
@@ -140,11 +143,77 @@ def test_parts_of_a_node_do_not_know_its_own_edges(world, inverse: bool) -> None
         assert np.array_equal(mine.neighbours[voting], other.neighbours[other.similar > 0])
 
 
+class Planted:
+    """An aligner that finds any value like the proteins of the third family and unlike all others, the last of them most."""
+
+    def __init__(self, n: int, best: float) -> None:
+        self.row = np.zeros(n, np.float32)
+        self.row[2 * PER :] = np.linspace(best / 2, best, PER)
+
+    def similarities(self, sequences: Sequence[str]) -> Vectors:
+        return np.tile(self.row, (len(sequences), 1))
+
+    def identities(self, _sequence: str, rows: Sequence[int]) -> list[tuple[float, int]]:
+        return [(i / 100, 1000 + i) for i in rows]
+
+
+def aligning(retriever: Retriever, best: float) -> Retriever:
+    """The same, with proteins compared by that aligner; among each other each is like the next one only."""
+    x = retriever.tables[NodeType.PROTEIN]
+    among = np.eye(len(x), dtype=np.float16)
+    among[np.arange(len(x)), (np.arange(len(x)) + 1) % len(x)] = 0.75
+    like = {**retriever.scorer.likeness, NodeType.PROTEIN: Likeness(x, among, Planted(len(x), best))}  # type: ignore[arg-type]
+    return Retriever(
+        retriever.graph, retriever.index, retriever.bridge, retriever.tables, retriever.projections, like, retriever.fusions,
+        retriever._encode,
+    )  # fmt: skip
+
+
+def test_similar_proteins_are_ranked_by_alignment_and_it_is_said(retriever: Retriever) -> None:
+    """An unseen one by its value, a node by what is kept; "new 0" is in the first family by its vector."""
+    relation = Relation(SIMILAR, "gene/protein", "gene/protein")
+    found = aligning(retriever, 0.8).retrieve(Query(NodeType.PROTEIN, "new", "new 0"), relation, 3)
+    assert [h.node.id for h in found.hits] == ["P35", "P34", "P33"] and found.hits[0].score == pytest.approx(0.8)
+    assert [h.rank for h in found.hits] == [1, 2, 3] and found.hits[0].probability == found.hits[0].score
+    assert "35% identical over 1,035 residues to new" in found.hits[0].evidence[0].text
+    assert "similarity 0.80 by local alignment" in found.hits[0].evidence[0].text and "by local alignment" in found.notes[0]
+    node = aligning(retriever, 0.8).retrieve(query(retriever, 7), relation, 2)
+    assert node.hits[0].node.id == "P8" and node.hits[0].score == pytest.approx(0.75)
+    usual = retriever.retrieve(Query(NodeType.PROTEIN, "new", "new 0"), relation, 3)
+    assert {int(h.node.id[1:]) // PER for h in usual.hits} == {0} and "by the cosine of the frozen embeddings" in usual.notes[0]
+
+
+def test_all_but_the_query_can_be_asked_for_by_alignment(retriever: Retriever) -> None:
+    found = aligning(retriever, 0.8).retrieve(query(retriever, 7), Relation(SIMILAR, "gene/protein", "gene/protein"), 1000)
+    assert sorted(int(h.node.id[1:]) for h in found.hits) == [i for i in range(3 * PER) if i != 7]
+
+
+def test_predictions_follow_the_alignment_and_its_words(retriever: Retriever) -> None:
+    """The bridge and the analogues read the likeness, though the vector lies in the first family."""
+    found = aligning(retriever, 0.8).retrieve(Query(NodeType.PROTEIN, "new", "new 0"), TARGET, 5)
+    assert {int(h.node.id[2:]) // PER for h in found.hits} == {2}
+    said = [e for h in found.hits for e in h.evidence if e.kind == "analogue"]
+    assert said and all(e.text.startswith(f"{int(e.node_id[1:])}% identical over 1,0{e.node_id[1:]} residues to ") for e in said)
+    usual = retriever.retrieve(Query(NodeType.PROTEIN, "new", "new 0"), TARGET, 5)
+    assert {int(h.node.id[2:]) // PER for h in usual.hits} == {0}
+    assert any(e.text[0].isdigit() and "% like p-" in e.text for h in usual.hits for e in h.evidence if e.kind == "analogue")
+
+
+@pytest.mark.parametrize(("best", "outside"), [(0.15, True), (0.27, True), (0.29, False)])
+def test_what_chance_reaches_is_another_bound_for_alignments(retriever: Retriever, best: float, outside: bool) -> None:
+    """A cosine of 0.15 would be no chance. The relation's own percentiles are taken out of the way."""
+    aligner = aligning(retriever, best)
+    aligner.fusions = {TARGET: replace(DEFAULT, likeness=np.linspace(-1.0, 0.1, 101))}
+    found = aligner.retrieve(Query(NodeType.PROTEIN, "new", "new 0"), TARGET, 5)
+    assert found.outside == outside == any("Outside" in note for note in found.notes)
+
+
 def test_a_query_unlike_anything_is_told_so(retriever: Retriever) -> None:
     near = retriever.retrieve(Query(NodeType.PROTEIN, "new", "new 1"), TARGET, 5)
     assert near.likeness is not None and near.likeness >= 5 and not near.outside
     strange = Retriever(
-        retriever.graph, retriever.index, retriever.bridge, retriever.tables, retriever.projections, retriever.fusions,
+        retriever.graph, retriever.index, retriever.bridge, retriever.tables, retriever.projections, retriever.scorer.likeness,
+        retriever.fusions,
         lambda _type, _value: unit(np.ones((1, retriever.tables[NodeType.PROTEIN].shape[1]), np.float32) * -1.0),
     )  # fmt: skip
     far = strange.retrieve(Query(NodeType.PROTEIN, "odd", "odd"), TARGET, 5)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import sparse
 
 from biobridge_rag.bridge.model import unit
 from biobridge_rag.bridge.training import TrainingOptions, train_default
 from biobridge_rag.graph.incidence import incidence
+from biobridge_rag.retrieval.likeness import Heads, Likeness
 from biobridge_rag.retrieval.scoring import PARTS, Parts, RelationView, TailScorer, nearest, walk
 from biobridge_rag.types import KnowledgeGraph, NodeType, Relation, Vectors
 from tests.retrieval.conftest import TARGET, make_world
@@ -60,8 +64,8 @@ def other(world) -> TailScorer:  # type: ignore[no-untyped-def]
     return scorer_of(world, FixedBridge({t: x.shape[1] for t, x in world[1].items()}))
 
 
-def heads(scorer: TailScorer, rows: np.ndarray = ROWS) -> Vectors:
-    return scorer.tables[NodeType.PROTEIN][rows]
+def heads(scorer: TailScorer, rows: np.ndarray = ROWS, left_out: bool = False) -> Heads:
+    return Heads(scorer.tables[NodeType.PROTEIN][rows], rows if left_out else None)
 
 
 def without(graph: KnowledgeGraph, relation: Relation, row: int) -> KnowledgeGraph:
@@ -153,7 +157,7 @@ def naive_vote(similar: np.ndarray, edges: np.ndarray, row: int | None, power: i
 
 @pytest.mark.parametrize("left_out", [False, True])
 def test_vote_and_prior_are_those_of_loops(scorer: TailScorer, left_out: bool) -> None:
-    parts = scorer.parts(heads(scorer), TARGET, ROWS if left_out else None)
+    parts = scorer.parts(heads(scorer, left_out=left_out), TARGET)
     edges, x = scorer.view(TARGET).edges.toarray(), scorer.tables[NodeType.PROTEIN]
     for i, row in enumerate(ROWS):
         own = int(row) if left_out else None
@@ -171,7 +175,7 @@ def test_a_left_out_head_is_scored_as_if_its_edges_were_not_there(scorer: TailSc
     """All parts but the prior's divisor, which counts the heads of the relation. The bridge's anchors keep the node, not its edges."""
     graph, named = world
     for row in ROWS:
-        parts = scorer.parts(heads(scorer, np.array([row])), TARGET, np.array([row]))
+        parts = scorer.parts(heads(scorer, np.array([row]), left_out=True), TARGET)
         unseen = scorer_of((without(graph, TARGET, int(row)), named), trained).parts(heads(scorer, np.array([row])), TARGET)
         for name in ("bridge", "close", "wide", "walk"):
             assert np.allclose(getattr(parts, name), getattr(unseen, name), atol=1e-4), name
@@ -179,15 +183,15 @@ def test_a_left_out_head_is_scored_as_if_its_edges_were_not_there(scorer: TailSc
 
 
 def test_leaving_out_changes_every_part(scorer: TailScorer) -> None:
-    out, seen = scorer.parts(heads(scorer), TARGET, ROWS), scorer.parts(heads(scorer), TARGET)
+    out, seen = (scorer.parts(heads(scorer, left_out=left_out), TARGET) for left_out in (True, False))
     for name in PARTS:
         assert not np.allclose(getattr(out, name), np.broadcast_to(getattr(seen, name), out.close.shape), atol=1e-4), name
 
 
 def test_parts_are_at_least_zero_and_scaled_ones_at_most_one(scorer: TailScorer, other: TailScorer) -> None:
     for each in (scorer, other):
-        for rows in (None, ROWS):
-            parts = each.parts(heads(each), TARGET, rows)
+        for left_out in (False, True):
+            parts = each.parts(heads(each, left_out=left_out), TARGET)
             scaled = parts.scaled()
             assert tuple(scaled) == PARTS
             for name, part in scaled.items():
@@ -202,54 +206,125 @@ def test_a_part_that_is_zero_everywhere_stays_zero() -> None:
 
 
 def test_another_bridge_gives_its_cosines(other: TailScorer) -> None:
-    x, cosines = heads(other), other.cosines(heads(other), TARGET)[1]
-    carried, drugs = unit(other.bridge.transform(x, TARGET)), other.projections[NodeType.DRUG]
+    asked, cosines = heads(other), other.cosines(heads(other), TARGET)[1]
+    carried, drugs = unit(other.bridge.transform(asked.x, TARGET)), other.projections[NodeType.DRUG]
     assert np.allclose(cosines, [[float(c @ d) for d in drugs] for c in carried], atol=1e-5)
-    assert np.allclose(other.parts(x, TARGET).bridge, np.maximum(cosines, 0.0), atol=1e-6)
+    assert np.allclose(other.parts(asked, TARGET).bridge, np.maximum(cosines, 0.0), atol=1e-6)
     given = np.linspace(-1.0, 1.0, cosines.size, dtype=np.float32).reshape(cosines.shape)
-    assert np.allclose(other.parts(x, TARGET, cosines=given).bridge, np.maximum(given, 0.0))
+    assert np.allclose(other.parts(asked, TARGET, cosines=given).bridge, np.maximum(given, 0.0))
 
 
 def test_cosines_of_graph_nodes_leave_their_own_edges_out(scorer: TailScorer) -> None:
-    x = heads(scorer)
-    carried, cosines = scorer.cosines(x, TARGET, ROWS)
+    carried, cosines = scorer.cosines(heads(scorer, left_out=True), TARGET)
     assert np.allclose(carried, unit(scorer.bridge.transform_left_out(ROWS, TARGET)), atol=1e-6)  # type: ignore[attr-defined]
     assert np.allclose(cosines, carried @ scorer.projections[NodeType.DRUG].T, atol=1e-6)
-    assert np.abs(cosines - scorer.cosines(x, TARGET)[1]).max() > 0.01
+    assert np.abs(cosines - scorer.cosines(heads(scorer), TARGET)[1]).max() > 0.01
 
 
 def test_the_cache_gives_what_a_fresh_scorer_gives(world, trained, other: TailScorer) -> None:  # type: ignore[no-untyped-def]
     """Also after a query was left out, which overwrites its own similarity in place."""
     for make in (lambda: scorer_of(world, trained), lambda: scorer_of(world, other.bridge)):
         used, row = make(), np.array([5])
-        x = heads(used, row)
-        expected = make().similarities(x, NodeType.PROTEIN)
-        used.parts(x, TARGET, row)
-        assert np.array_equal(used.similarities(x, NodeType.PROTEIN), expected)
+        asked = heads(used, row)
+        expected = make().similarities(asked, NodeType.PROTEIN)
+        used.parts(heads(used, row, left_out=True), TARGET)
+        assert np.array_equal(used.similarities(asked, NodeType.PROTEIN), expected)
         assert expected[0, 5] == pytest.approx(1.0, abs=1e-5)
-        used.similarities(x, NodeType.PROTEIN)[:] = -7.0
-        assert np.array_equal(used.similarities(x, NodeType.PROTEIN), expected)
-        again, fresh = used.parts(x, TARGET), make().parts(x, TARGET)
+        used.similarities(asked, NodeType.PROTEIN)[:] = -7.0
+        assert np.array_equal(used.similarities(asked, NodeType.PROTEIN), expected)
+        again, fresh = used.parts(asked, TARGET), make().parts(asked, TARGET)
         assert all(np.array_equal(getattr(again, name), getattr(fresh, name)) for name in (*PARTS, "similar", "neighbours"))
 
 
 def test_the_cache_is_of_one_query_and_one_type(scorer: TailScorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls, real = [], scorer.bridge.similarities  # type: ignore[attr-defined]
-    monkeypatch.setattr(scorer.bridge, "similarities", lambda x, t: calls.append(t) or real(x, t))
-    drugs, proteins = scorer.tables[NodeType.DRUG][:2], scorer.tables[NodeType.PROTEIN][:2]
-    for x, node_type in ((drugs[:1], "drug"), (drugs[:1], "drug"), (drugs[1:], "drug"), (drugs[1:], "disease"), (drugs[:1], "drug")):
-        found = scorer.similarities(x, NodeType(node_type))
-        assert np.allclose(found, x @ scorer.tables[NodeType(node_type)].T, atol=1e-5)
+    calls: list[str] = []
+    for t, like in scorer.likeness.items():
+        monkeypatch.setattr(like, "of", lambda heads, t=t, real=like.of: calls.append(t.value) or real(heads))
+    drugs, proteins = Heads(scorer.tables[NodeType.DRUG][:2]), Heads(scorer.tables[NodeType.PROTEIN][:2])
+    one, two = drugs[:1], drugs[1:]
+    for asked, node_type in ((one, "drug"), (one, "drug"), (two, "drug"), (two, "disease"), (one, "drug")):
+        found = scorer.similarities(asked, NodeType(node_type))
+        assert np.allclose(found, asked.x @ scorer.tables[NodeType(node_type)].T, atol=1e-5)
     assert calls == ["drug", "drug", "disease", "drug"]
     scorer.similarities(proteins, NodeType.PROTEIN)
     scorer.similarities(proteins, NodeType.PROTEIN)
     assert calls[4:] == ["gene/protein"] * 2
 
 
+class ByLength:
+    """An aligner whose similarity to every node is a hundredth of a value's length."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def similarities(self, sequences: Sequence[str]) -> Vectors:
+        return np.repeat(np.array([[len(s) / 100] for s in sequences], np.float32), self.n, axis=1)
+
+    def table(self, progress: Callable[[str, int, int], None]) -> NDArray[np.float16]:
+        raise NotImplementedError
+
+    def kept(self, rows: np.ndarray) -> ByLength:
+        return ByLength(len(rows))
+
+    def identities(self, sequence: str, rows: Sequence[int]) -> list[tuple[float, int]]:
+        raise NotImplementedError
+
+
+def lengths(scorer: TailScorer) -> Likeness:
+    x = scorer.tables[NodeType.PROTEIN]
+    return Likeness(x, np.eye(len(x), dtype=np.float16), ByLength(len(x)))
+
+
+def like_of(tables: dict[NodeType, np.ndarray], planted: np.ndarray) -> dict[NodeType, Likeness]:
+    aligned = Likeness(tables[NodeType.PROTEIN], planted, ByLength(len(planted)))
+    return {t: Likeness(x) for t, x in tables.items()} | {NodeType.PROTEIN: aligned}
+
+
+def test_the_cache_tells_queries_of_one_vector_apart_by_their_values(scorer: TailScorer) -> None:
+    """Sequences may differ where their embeddings do not."""
+    scorer.likeness = dict(scorer.likeness) | {NodeType.PROTEIN: lengths(scorer)}
+    x = scorer.tables[NodeType.PROTEIN][:1]
+    for value in ("M", "MK", "MK", "M"):
+        assert np.allclose(scorer.similarities(Heads(x, values=[(value,)]), NodeType.PROTEIN), len(value) / 100)
+
+
+def test_the_likeness_given_takes_the_place_of_cosines(world, trained) -> None:  # type: ignore[no-untyped-def]
+    """Planted: every protein is like the next one only, and not at all as its vector says. Analogues and the bridge follow."""
+    graph, named = world
+    tables, n = by_type(named), len(named["gene/protein"])
+    planted = np.eye(n, dtype=np.float32)
+    planted[np.arange(n), (np.arange(n) + 12) % n] = 0.9  # a protein of the next family
+    cosines, given = TailScorer(graph, tables, {}, trained), TailScorer(graph, tables, {}, trained, like_of(tables, planted))
+    edges = given.view(TARGET).edges.toarray()
+    for row in ROWS:
+        asked = Heads(tables[NodeType.PROTEIN][[row]], np.array([row]))
+        found, usual = given.parts(asked, TARGET), cosines.parts(asked, TARGET)
+        assert found.nearest == pytest.approx([0.9]) and found.neighbours[0, 0] == (row + 12) % n
+        assert np.allclose(found.close[0], edges[(row + 12) % n])
+        assert np.allclose(found.bridge[0] > 0.0, edges[(row + 12) % n]) and not np.allclose(found.bridge, usual.bridge, atol=0.1)
+
+
+def test_the_bridges_system_is_that_of_the_likeness(world, trained) -> None:  # type: ignore[no-untyped-def]
+    """Weights from random similarities among heads, left out, by a dense solve: cosines take no part in it."""
+    graph, named = world
+    tables, n = by_type(named), len(named["gene/protein"])
+    drawn = np.random.default_rng(6).uniform(0.1, 0.4, (n, n)).astype(np.float32)
+    planted = np.where(np.eye(n) > 0, np.float32(1.0), (drawn + drawn.T) / 2)
+    scorer = TailScorer(graph, tables, {}, trained, like_of(tables, planted))
+    edges, focus = scorer.view(TARGET).edges.toarray(), trained.focus(TARGET)
+    found = scorer.parts(heads(scorer, left_out=True), TARGET).bridge
+    for scores, row in zip(found, ROWS, strict=True):
+        others = np.setdiff1d(np.flatnonzero(edges.any(axis=1)), row)
+        kernel = planted[np.ix_(others, others)].astype(np.float64) ** focus.power + trained.ridge * np.eye(len(others))
+        weights = np.linalg.solve(kernel, planted[row, others].astype(np.float64) ** focus.power)
+        expected = (weights * edges[others].sum(axis=1) ** focus.degree) @ edges[others]
+        assert np.allclose(scores, np.maximum(expected, 0.0), atol=1e-4) and expected.max() > 0.0
+
+
 def test_a_relation_without_edges_gives_empty_parts(trained) -> None:  # type: ignore[no-untyped-def]
     graph, named = make_world()
     for row in range(36):
         graph = without(graph, TARGET, row)
-    parts = scorer_of((graph, named), trained).parts(named["gene/protein"][:2], TARGET)
+    parts = scorer_of((graph, named), trained).parts(Heads(named["gene/protein"][:2]), TARGET)
     assert all(not np.any(getattr(parts, name)) for name in PARTS)
     assert parts.nearest.tolist() == [0.0, 0.0]

@@ -42,7 +42,7 @@ def test_no_manifest_is_none(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "nowhere") is None
 
 
-@pytest.mark.parametrize("change", ["", "{", "[]", "null", "{}", '{"format": 2}', "\xff\xfe", '{"format": 2, "stages": 3}'])
+@pytest.mark.parametrize("change", ["", "{", "[]", "null", "{}", '{"format": 3}', "\xff\xfe", '{"format": 3, "stages": 3}'])
 def test_a_damaged_manifest_is_one_line(tmp_path: Path, change: str) -> None:
     (tmp_path / "manifest.json").write_bytes(change.encode("latin-1"))
     with pytest.raises((HomeError, HomeMismatchError)) as caught:
@@ -57,7 +57,7 @@ def test_an_unknown_field_is_damage_and_another_format_is_named(tmp_path: Path) 
     with pytest.raises(HomeError, match="damaged"):
         read_manifest(tmp_path)
     (tmp_path / "manifest.json").write_text(json.dumps({**data, "format": 9}))
-    with pytest.raises(HomeMismatchError, match="format 9; this version reads format 2"):
+    with pytest.raises(HomeMismatchError, match="format 9; this version reads format 3"):
         read_manifest(tmp_path)
 
 
