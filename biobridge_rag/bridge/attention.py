@@ -100,7 +100,7 @@ def choose_focus(
     similar: NDArray[np.floating[Any]], rows: Indices, edges: sparse.csr_matrix, ridge: float, rng: np.random.Generator
 ) -> Focus:
     """The power and degree that rank the edges of left-out heads best (mean reciprocal rank over edges, one head left out at a
-    time), where that is better than the default by more than a standard error of the difference.
+    time), where that is better than the default by more than two standard errors of the difference.
 
     similar: (n_t, n_t) similarities of the head type; rows: heads with an edge; edges: (n_t, n_tails).
     """
@@ -122,8 +122,9 @@ def choose_focus(
 
 
 def better(gains: dict[Focus, NDArray[np.float64]], default: Focus, owner: Indices) -> Focus:
-    """The best of `gains` by its mean, or `default` where the best is not better than it by a standard error over heads."""
+    """The best of `gains` by its mean, or `default` where the best is not better than it by two standard errors over heads: the
+    best of so many is one better by chance."""
     best = max(gains, key=lambda key: float(gains[key].mean()))
     difference = np.bincount(owner, weights=gains[best] - gains[default])
     error = float(np.sqrt((difference**2).sum())) / len(owner)
-    return best if float(difference.sum()) / len(owner) > error else default
+    return best if float(difference.sum()) / len(owner) > 2.0 * error else default

@@ -228,17 +228,17 @@ def test_the_default_is_kept_where_nothing_is_better() -> None:
     assert [chosen(noise, edges, seed=s) for s in range(2)] == [Focus(), Focus()]
 
 
-def test_better_needs_more_than_a_standard_error() -> None:
-    """One head of ten gains much: the mean is greater, but the difference is not greater than its standard error. Two heads are
-    greater. Edges of one head count as one observation."""
+def test_better_needs_more_than_two_standard_errors() -> None:
+    """Four heads of ten gain alike: that is two standard errors of the difference, and not more. Five are more. Edges of one head count
+    as one observation."""
     default, other = Focus(), Focus(6, 0.0)
     flat, owner = np.full(10, 0.2), np.arange(10)
-    one, two = flat.copy(), flat.copy()
-    one[0], two[:2] = 0.9, 0.9
-    assert better({default: flat, other: one}, default, owner) == default
-    assert better({default: flat, other: two}, default, owner) == other
-    assert better({default: flat, other: two}, default, np.array([0, 0, 1, 2, 3, 4, 5, 6, 7, 8])) == default
-    assert better({default: two, other: flat}, default, owner) == default
+    four, five = flat.copy(), flat.copy()
+    four[:4], five[:5] = 0.9, 0.9
+    assert better({default: flat, other: four}, default, owner) == default
+    assert better({default: flat, other: five}, default, owner) == other
+    assert better({default: flat, other: five}, default, np.array([0, 0, 0, 0, 0, 1, 2, 3, 4, 5])) == default
+    assert better({default: five, other: flat}, default, owner) == default
 
 
 def test_under_twenty_heads_the_default_is_kept() -> None:
