@@ -2,10 +2,10 @@
 
 `python benchmarks/semantics.py --home HOME --obo FILE [--type biological_process] [--of terms|proteins] [--ic annotations|intrinsic]
 [--pairs 5000] [--part-of] [--seed 0]`. FILE is the ontology in obo format, plain or .gz (go-basic.obo from geneontology.org).
-Prints Spearman's correlation of cosines with Lin's similarity for the frozen encoder, the bridge's projections, and the bridge's
-transform along the relation that leads from terms to proteins (for --of proteins: from proteins to terms), with 95 % intervals,
-and each one's ratio to the frozen encoder. Annotations are the graph's edges between terms and proteins: the bridge was trained
-on them, which the intrinsic information content leaves out of the terms' reference.
+Prints Spearman's correlation of cosines with Lin's similarity for the frozen encoder, the bridge's projections, the bridge's transform
+along the relation that leads from terms to proteins (for --of proteins: from proteins to terms), and the first and the last side by
+side, with 95 % intervals, and each one's ratio to the frozen encoder. Annotations are the graph's edges between terms and proteins:
+the bridge was trained on them, which the intrinsic information content leaves out of the terms' reference.
 """
 
 from __future__ import annotations
@@ -41,10 +41,12 @@ def main_relation(home: Home, head: NodeType, tail: NodeType) -> Relation:
 
 def spaces_of(home: Home, node_type: NodeType, relation: Relation, rows: Indices) -> dict[str, Vectors]:
     frozen = np.asarray(home.tables[node_type][rows], dtype=np.float32)
+    carried = unit(home.bridge.transform(frozen, relation))
     return {
         "frozen encoder": unit(frozen),
         "bridge, projections": unit(np.asarray(home.projections[node_type][rows], dtype=np.float32)),
-        f"bridge, transform along {relation}": unit(home.bridge.transform(frozen, relation)),
+        f"bridge, transform along {relation}": carried,
+        "frozen encoder and transform side by side": unit(np.concatenate([unit(frozen), carried], axis=1)),
     }
 
 
