@@ -19,13 +19,13 @@ from realkg import cut, run
 from biobridge_rag.bridge.attention import Focus, attend, weigh_edges
 from biobridge_rag.bridge.model import unit
 from biobridge_rag.bridge.training import TrainingOptions, train_default
-from biobridge_rag.building import Home, open_home
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.cache import encode_groups
 from biobridge_rag.evaluation.baselines import KernelRidge, RetrieverScorer
 from biobridge_rag.evaluation.ranking import rank
 from biobridge_rag.evaluation.report import write_report
 from biobridge_rag.graph.primekg import UnseenNodes, load_unseen
+from biobridge_rag.homes import Home, open_home
 from biobridge_rag.retrieval.likeness import Heads, Likeness
 from biobridge_rag.retrieval.scoring import TailScorer
 from biobridge_rag.types import Encoder, Modality, NodeType, Relation, Vectors

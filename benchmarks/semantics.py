@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 from biobridge_rag.bridge.model import unit
-from biobridge_rag.building import Home, open_home
 from biobridge_rag.errors import BiobridgeError, InputError
 from biobridge_rag.evaluation.semantics import (
     annotated_similarity,
@@ -28,6 +27,7 @@ from biobridge_rag.evaluation.semantics import (
     sample_pairs,
     stratify,
 )
+from biobridge_rag.homes import Home, open_home
 from biobridge_rag.types import Indices, NodeType, Relation, Vectors
 
 

@@ -11,11 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from biobridge_rag.building import DEFAULT_ENCODERS, DEFAULT_EPOCHS, STAGES, BuildOptions, Home, OfficialTraining, build_home, open_home
+from biobridge_rag.building import DEFAULT_ENCODERS, DEFAULT_EPOCHS, BuildOptions, OfficialTraining, build_home
 from biobridge_rag.config import Settings
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.cache import encode_groups
 from biobridge_rag.errors import BiobridgeError, HomeMismatchError, InputError
+from biobridge_rag.homes import STAGES, Home, open_home
 from biobridge_rag.qa.answering import Answerer, AnswerEvent
 from biobridge_rag.qa.llm import LanguageModel, LLMConfig
 from biobridge_rag.retrieval.linking import NodeLinker

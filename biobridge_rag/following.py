@@ -9,9 +9,10 @@ import os
 import time
 from pathlib import Path
 
-from biobridge_rag.building import DEFAULT_EPOCHS, STAGES, BuildOptions, Progress, embed
+from biobridge_rag.building import DEFAULT_EPOCHS, BuildOptions, Progress, embed
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.errors import InputError
+from biobridge_rag.homes import STAGES
 from biobridge_rag.store.manifest import read_manifest
 from biobridge_rag.types import KnowledgeGraph
 

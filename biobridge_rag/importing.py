@@ -21,11 +21,12 @@ import numpy as np
 from biobridge_rag.bridge.model import load_bridge, save_bridge
 from biobridge_rag.bridge.official import OfficialBridge
 from biobridge_rag.bridge.release import Release, graph_and_tables
-from biobridge_rag.building import STAGES, VERSIONED, Progress, finish, index_nodes, sound, version_of
+from biobridge_rag.building import VERSIONED, Progress, finish, index_nodes, sound, version_of
 from biobridge_rag.encoders.cache import content_key, save_array
 from biobridge_rag.encoders.released import ReleasedEncoder, released_encoders
 from biobridge_rag.errors import GraphFormatError, HomeMismatchError
 from biobridge_rag.graph.artefact import save_graph
+from biobridge_rag.homes import STAGES
 from biobridge_rag.store.manifest import Manifest, read_manifest, write_text, writing
 from biobridge_rag.types import KnowledgeGraph, Modality, NodeType, Vectors
 

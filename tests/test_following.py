@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from biobridge_rag import following
-from biobridge_rag.building import DEFAULT_ENCODERS, STAGES, BuildOptions, OfficialTraining
+from biobridge_rag.building import DEFAULT_ENCODERS, BuildOptions, OfficialTraining
 from biobridge_rag.errors import InputError
 from biobridge_rag.graph.starter import load_starter
+from biobridge_rag.homes import STAGES
 from biobridge_rag.store.manifest import Manifest, write_manifest
 
 

@@ -16,10 +16,10 @@ from biobridge_rag.bridge.embedding_pickles import ReleasedEmbeddings
 from biobridge_rag.bridge.model import unit
 from biobridge_rag.bridge.official import OfficialBridge, OfficialNetwork
 from biobridge_rag.bridge.release import Release
-from biobridge_rag.building import STAGES, open_home
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.released import ReleasedEncoder
 from biobridge_rag.errors import GraphFormatError, HomeLockedError, HomeMismatchError, InputError
+from biobridge_rag.homes import STAGES, open_home
 from biobridge_rag.importing import import_release, with_known_relations
 from biobridge_rag.store.manifest import Manifest, read_manifest, writing
 from biobridge_rag.types import KnowledgeGraph, Modality, Node, NodeType, Relation

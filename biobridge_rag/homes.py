@@ -1,0 +1,126 @@
+"""A built home: its parts, and opening them with every check that they belong together.
+
+Knows: what a build leaves on disk. Does not know: how it was built, settings, the command line, the page.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biobridge_rag.bridge.model import load_bridge
+from biobridge_rag.bridge.training import MAX_PAIRS
+from biobridge_rag.encoders import make_encoder
+from biobridge_rag.errors import HomeError, HomeMismatchError, InputError
+from biobridge_rag.graph.artefact import load_saved_graph
+from biobridge_rag.retrieval.fusion import Fusion
+from biobridge_rag.retrieval.likeness import Likeness
+from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex, collection_name
+from biobridge_rag.store.manifest import Manifest, read_manifest
+from biobridge_rag.types import Aligner, AligningEncoder, Bridge, Encoder, KnowledgeGraph, NodeType, Relation, Vectors
+
+MEND = "Run the same biobridge-rag build (or import-official) again: it makes the damaged part again and keeps the rest."
+STAGES = ("graph", "embeddings", "bridge", "index")
+
+
+@dataclass(frozen=True)
+class Home:
+    """An opened home: everything that retrieval reads. tables (raw in an imported home, unit vectors in any other) and projections
+    (unit vectors) are memory-mapped, (n, dim)."""
+
+    path: Path
+    manifest: Manifest
+    graph: KnowledgeGraph
+    bridge: Bridge
+    tables: dict[NodeType, Vectors]
+    projections: dict[NodeType, Vectors]
+    likeness: dict[NodeType, Likeness]
+    fusions: dict[Relation, Fusion]
+    index: NodeIndex
+
+
+def open_home(path: Path) -> Home:
+    """Opens a finished home and checks that its parts belong together. Raises HomeError or HomeMismatchError in one line."""
+    manifest = read_manifest(path)
+    if manifest is None:
+        raise InputError(f"There is no built home in {path}.", "Run biobridge-rag build --graph DIR --home DIR first.")
+    if manifest.stages != STAGES:
+        raise HomeError(
+            f"The home {path} is only half built ({', '.join(manifest.stages) or 'nothing'} done).",
+            "Run the same biobridge-rag build (or import-official) again: it goes on where it stopped.",
+        )
+    graph = load_saved_graph(path / "graph")
+    if graph.sha256 != manifest.graph_sha256:
+        raise HomeError(f"The graph in {path} is not the one that its manifest names.", MEND)
+    bridge, digest = load_bridge(path / "bridge")
+    if digest != manifest.bridge_sha256:
+        raise HomeError(f"The bridge in {path} is not the one that its manifest names.", MEND)
+    tables, projections, likeness = {}, {}, {}
+    for node_type, positions in graph.by_type.items():
+        modality = node_type.modality
+        encoder = make_encoder(modality, manifest.encoder_names[modality.value])
+        if encoder.id != manifest.encoders[modality.value]:
+            raise HomeMismatchError(
+                f"The home {path} was built with the encoder {manifest.encoders[modality.value]!r}; this version's is {encoder.id!r}.",
+                "Build it again in an empty folder.",
+            )
+        found = sorted((path / "embeddings").glob(f"{node_type.slug}-*.npy"))
+        projected = path / "projections" / f"{node_type.slug}.npy"
+        if len(found) != 1 or not projected.exists():
+            raise HomeError(f"The home {path} lacks vectors of {node_type.label} nodes.", MEND)
+        tables[node_type], projections[node_type] = open_array(found[0]), open_array(projected)
+        if tables[node_type].shape != (len(positions), manifest.dims[modality.value]) or len(projections[node_type]) != len(positions):
+            raise HomeError(f"The vectors of {node_type.label} nodes in {path} do not fit its graph.", MEND)
+        likeness[node_type] = _likeness(graph, path, node_type, tables[node_type], encoder)
+    fusions = read_fusions(path, digest)
+    index = NodeIndex(path / "chroma")
+    counts = index.counts()
+    for node_type, positions in graph.by_type.items():
+        for space in (FROZEN, BRIDGE):
+            if counts.get(collection_name(node_type, space)) != len(positions):
+                index.close()
+                raise HomeError(f"The index in {path} lacks {node_type.label} nodes.", MEND)
+    return Home(path, manifest, graph, bridge, tables, projections, likeness, fusions, index)
+
+
+def _likeness(graph: KnowledgeGraph, path: Path, node_type: NodeType, table: Vectors, encoder: Encoder) -> Likeness:
+    aligner, file = aligner_of(graph, node_type, encoder), path / "similarities" / f"{node_type.slug}.npy"
+    among = open_array(file) if file.exists() else None
+    if (aligner is not None and among is None) or (among is not None and among.shape != (len(table), len(table))):
+        raise HomeError(f"The home {path} lacks similarities between {node_type.label} nodes.", MEND)
+    return Likeness(table, among, aligner)
+
+
+def open_array(path: Path) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise HomeError(f"The file {path} is damaged.", MEND) from error
+    return array
+
+
+def read_fusions(path: Path, digest: str) -> dict[Relation, Fusion]:
+    try:
+        data = json.loads((path / "fusion.json").read_text())
+        if data["bridge_sha256"] != digest:
+            raise HomeError(f"The fusion weights in {path} were learned for another bridge.", MEND)
+        out = {}
+        for key, value in data["relations"].items():
+            head, name, tail = key.split("|")
+            out[Relation(name, head, tail)] = Fusion.from_dict(value)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HomeError(f"The file {path / 'fusion.json'} is missing or damaged.", MEND) from error
+    return out
+
+
+def aligner_of(graph: KnowledgeGraph, node_type: NodeType, encoder: Encoder) -> Aligner | None:
+    """None where the encoder has none, and for a type with too many nodes to compare them all: there cosines do."""
+    positions = graph.by_type[node_type]
+    if not isinstance(encoder, AligningEncoder) or len(positions) > MAX_PAIRS:
+        return None
+    return encoder.aligner([graph.nodes[i].values[0] for i in positions])
