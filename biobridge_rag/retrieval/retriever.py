@@ -139,15 +139,18 @@ class Retriever:
         similar, neighbours = parts.similar[0], parts.neighbours[0]
         told = np.append(neighbours, row) if row is not None else neighbours
         stated = view.edge_ids[told][:, pool[order]].toarray() - 1
-        said_of = np.flatnonzero((stated[: len(neighbours)] >= 0).any(axis=1) & (similar > 0))
-        words = self.scorer.likeness[query.type].how(query.value, neighbours[said_of], similar[said_of])
-        how = dict(zip(said_of.tolist(), words, strict=True))
+        voting = (stated[: len(neighbours)] >= 0) & (similar > 0)[:, None]
+        shown = voting & (np.cumsum(voting, axis=0) <= _MAX_ANALOGUES_SHOWN)
+        told_of = np.flatnonzero(shown.any(axis=1))
+        words = self.scorer.likeness[query.type].how(query.value, neighbours[told_of], similar[told_of])
+        how = dict(zip(told_of.tolist(), words, strict=True))
         hits: list[RetrievedNode] = []
         for place, i in enumerate(order):
             tail = int(pool[i])
             said = {"bridge": float(parts.bridge[0, tail]), "analogues": float(parts.close[0, tail]), "prior": float(parts.prior[0, tail])}
             rank = 1 + int((parts.bridge[0] > parts.bridge[0, tail]).sum())
-            evidence = self._evidence(relation, view, row, tail, said, (rank, n_tails), similar, neighbours, stated[:, place], how)
+            mine = {k: how[k] for k in np.flatnonzero(shown[:, place]).tolist()}
+            evidence = self._evidence(relation, view, row, tail, said, (rank, n_tails), similar, neighbours, stated[:, place], mine)
             known = bool(is_known[i])
             chance = 1.0 if known else float(probability[tail])
             hits.append(RetrievedNode(self.node(tail_type, tail), place + 1, float(scores[i]), chance, known, evidence, said))
@@ -175,15 +178,15 @@ class Retriever:
         bridge_rank: tuple[int, int], similar: Vectors, neighbours: Indices, stated: Indices, how: Mapping[int, str],
     ) -> tuple[Evidence, ...]:  # fmt: skip
         """stated: the edge that each neighbour, and last the query's own node, has to the tail; -1 for none; how: in words, how like
-        the query a neighbour is, by its place."""
+        the query those neighbours are that are shown, by their place, nearest first."""
         head_type, tail_node = NodeType(relation.head_type), self.node(NodeType(relation.tail_type), tail)
         out = []
         if row is not None and stated[-1] >= 0:
             own = self.node(head_type, row)
             out.append(Evidence("edge", phrase(own, relation.name, tail_node), 1.0, own.id, self._source(stated[-1])))
-        for k in np.flatnonzero((stated[: len(neighbours)] >= 0) & (similar > 0))[:_MAX_ANALOGUES_SHOWN]:
+        for k, words in how.items():
             other = self.node(head_type, int(neighbours[k]))
-            text = f"{how[int(k)]} {other.name}: {phrase(other, relation.name, tail_node)}"
+            text = f"{words} {other.name}: {phrase(other, relation.name, tail_node)}"
             out.append(Evidence("analogue", text, float(similar[k]), other.id, self._source(stated[k])))
         place, n_tails = bridge_rank
         text = f"bridge: score {parts['bridge']:.2f}, number {place:,} of {n_tails:,} by the bridge alone"
