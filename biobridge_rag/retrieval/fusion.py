@@ -1,4 +1,4 @@
-"""Fusion: one score and one probability from bridge, analogues, walk and prior, learned for each relation.
+"""Fusion: one score and one probability from bridge, analogues, walk, likeness and prior, learned for each relation.
 
 Knows: numpy, scipy, parts of evidence. Does not know: encoders, the store, nodes.
 
@@ -30,13 +30,19 @@ from biobridge_rag.types import Indices, NodeType, Relation, Vectors
 POOL = 200
 MAX_HEADS, MIN_HEADS = 400, 20
 _ERRORS = 2.0  # the best of so many trials is one standard error better by chance
-_STEPS = {"close": (0.03, 0.1, 0.3, 1.0), "wide": (0.03, 0.1, 0.3), "walk": (0.1, 0.3, 1.0), "prior": (0.001, 0.003, 0.01, 0.03, 0.1)}
+_STEPS = {
+    "close": (0.03, 0.1, 0.3, 1.0),
+    "wide": (0.03, 0.1, 0.3),
+    "walk": (0.1, 0.3, 1.0),
+    "alike": (0.1, 0.3, 1.0, 3.0),
+    "prior": (0.001, 0.003, 0.01, 0.03, 0.1),
+}
 _QUANTILES = np.linspace(0.0, 1.0, 101)
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """weights (5,): of PARTS; calibration (5,): slopes on the logs of fused score, bridge and prior, on the nearest analogue's
+    """weights (6,): of PARTS; calibration (5,): slopes on the logs of fused score, bridge and prior, on the nearest analogue's
     similarity, and the intercept; likeness (101,): percentiles of the nearest similarity among training heads, by which a query
     is told to lie outside of what the graph knows; n_heads: how many heads it was learned from."""
 
@@ -74,7 +80,7 @@ class Fusion:
 
 
 # Used where a relation has too few heads to learn from.
-DEFAULT = Fusion(np.array([1.0, 0.1, 0.0, 0.0, 0.001]), np.array([1.0, 0.5, 0.0, 0.0, 0.0]), np.linspace(0.0, 1.0, 101), 0)
+DEFAULT = Fusion(np.array([1.0, 0.1, 0.0, 0.0, 0.0, 0.001]), np.array([1.0, 0.5, 0.0, 0.0, 0.0]), np.linspace(0.0, 1.0, 101), 0)
 
 
 def _evidence(scores: Vectors, parts: Parts) -> NDArray[np.float64]:

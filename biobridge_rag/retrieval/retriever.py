@@ -148,6 +148,8 @@ class Retriever:
         for place, i in enumerate(order):
             tail = int(pool[i])
             said = {"bridge": float(parts.bridge[0, tail]), "analogues": float(parts.close[0, tail]), "prior": float(parts.prior[0, tail])}
+            if tail_type == relation.head_type:
+                said["alike"] = float(np.sqrt(parts.alike[0, tail]))
             rank = 1 + int((parts.bridge[0] > parts.bridge[0, tail]).sum())
             mine = {k: how[k] for k in np.flatnonzero(shown[:, place]).tolist()}
             evidence = self._evidence(relation, view, row, tail, said, (rank, n_tails), similar, neighbours, stated[:, place], mine)
@@ -188,6 +190,9 @@ class Retriever:
             other = self.node(head_type, int(neighbours[k]))
             text = f"{words} {other.name}: {phrase(other, relation.name, tail_node)}"
             out.append(Evidence("analogue", text, float(similar[k]), other.id, self._source(stated[k])))
+        if parts.get("alike", 0.0) > 0.0:
+            text = f"itself {parts['alike']:.0%} like the query"
+            out.append(Evidence("analogue", text, min(parts["alike"], 1.0), tail_node.id))
         place, n_tails = bridge_rank
         text = f"bridge: score {parts['bridge']:.2f}, number {place:,} of {n_tails:,} by the bridge alone"
         out.append(Evidence("bridge", text, float(np.clip(parts["bridge"], 0.0, 1.0))))

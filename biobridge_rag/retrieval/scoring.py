@@ -1,4 +1,4 @@
-"""What each kind of evidence says of every tail: the bridge, the analogues, the walk over shared tails, the prior.
+"""What each kind of evidence says of every tail: bridge, analogues, the walk over shared tails, the tail itself, prior.
 
 Knows: a graph, its tables and a bridge, all handed in. Does not know: the store, how evidence is weighed, text.
 
@@ -15,14 +15,14 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
-from biobridge_rag.bridge.attention import weigh_edges
+from biobridge_rag.bridge.attention import powered, weigh_edges
 from biobridge_rag.bridge.model import KernelBridge, unit
 from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.retrieval.analogues import POWERS, K, votes
 from biobridge_rag.retrieval.likeness import Heads, Likeness
 from biobridge_rag.types import Bridge, Indices, KnowledgeGraph, NodeType, Relation, Vectors
 
-PARTS = ("bridge", "close", "wide", "walk", "prior")
+PARTS = ("bridge", "close", "wide", "walk", "alike", "prior")
 _COMMON = 50
 
 
@@ -59,12 +59,14 @@ class Parts:
 
     bridge: near the probability of an edge for the default bridge, a cosine for others; close, wide: shares of the analogues'
     vote, by the sixth and the second power of the similarity; walk: the bridge's score carried from tails over the heads that
-    have them to their other tails; prior: the share of heads that have the tail."""
+    have them to their other tails; alike: the squared similarity of the query to the tail itself, 0 where they are of different
+    types; prior: the share of heads that have the tail."""
 
     bridge: Vectors
     close: Vectors
     wide: Vectors
     walk: Vectors
+    alike: Vectors
     prior: Vectors
     similar: Vectors
     neighbours: Indices
@@ -143,7 +145,8 @@ class TailScorer:
             bridge = np.maximum(self.cosines(heads, relation)[1] if cosines is None else cosines, 0.0)
         counts = view.counts[None, :] - own
         prior = np.asarray(counts / max(len(view.heads), 1), dtype=np.float32)
-        return Parts(bridge, close, wide, walk(bridge, view, rows, counts), prior, near, neighbours, counts)
+        alike = powered(similar, 2) if relation.head_type == relation.tail_type else np.zeros_like(close)
+        return Parts(bridge, close, wide, walk(bridge, view, rows, counts), alike, prior, near, neighbours, counts)
 
 
 def nearest(similar: Vectors, heads: Indices, k: int = K) -> tuple[Vectors, Indices]:

@@ -67,13 +67,15 @@ def weight_of(found: Fusion) -> dict[str, float]:
     return dict(zip(PARTS, found.weights.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("name", ["close", "wide", "walk"])
+@pytest.mark.parametrize("name", ["close", "wide", "walk", "alike"])
 def test_the_part_that_helps_gets_weight_and_noise_does_not(name: str) -> None:
     edges = planted_edges()
-    parts = {"bridge": signal(edges, 1), "close": noise(2), "wide": noise(3), "walk": noise(4)} | {name: signal(edges, 5, 0.9)}
+    parts = {"bridge": signal(edges, 1), "close": noise(2), "wide": noise(3), "walk": noise(4), "alike": noise(6)} | {
+        name: signal(edges, 5, 0.9)
+    }
     weights = weight_of(learned(PlantedScorer(edges, parts)))
     assert weights["bridge"] == 1.0 and weights[name] > 0.0
-    assert all(not weights[other] for other in ("close", "wide", "walk") if other != name)
+    assert all(not weights[other] for other in ("close", "wide", "walk", "alike") if other != name)
 
 
 def test_a_popular_tail_is_worth_a_weight_where_edges_follow_popularity() -> None:

@@ -100,7 +100,7 @@ def test_a_relation_that_is_not_there_lists_those_that_are(retriever: Retriever)
 
 
 def test_fusion_survives_json() -> None:
-    fusion = Fusion(np.arange(5.0), np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.linspace(0, 1, 101), 7)
+    fusion = Fusion(np.arange(6.0), np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.linspace(0, 1, 101), 7)
     again = Fusion.from_dict(fusion.to_dict())
     assert np.array_equal(again.weights, fusion.weights) and np.array_equal(again.calibration, fusion.calibration)
     assert np.allclose(again.likeness, fusion.likeness, atol=1e-4) and again.n_heads == 7
