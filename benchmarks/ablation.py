@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from realkg import cut, run
 
-from biobridge_rag.bridge.attention import Focus, attend, weigh_edges
-from biobridge_rag.bridge.model import unit
+from biobridge_rag.bridge.attention import attend, weigh_edges
+from biobridge_rag.bridge.model import POWER, unit
 from biobridge_rag.bridge.training import TrainingOptions, train_default
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.cache import encode_groups
@@ -50,16 +50,13 @@ class Variant:
         return {self.name: self.run(heads, relation)}
 
 
-def attention(
-    home: Home, scorer: TailScorer, likeness: Mapping[NodeType, Likeness], focus: Focus | None
-) -> Callable[[Heads, Relation], Vectors]:
-    """The bridge's attention by these similarities; focus: the same for every relation, or None for each one's own."""
+def attention(home: Home, scorer: TailScorer, likeness: Mapping[NodeType, Likeness]) -> Callable[[Heads, Relation], Vectors]:
+    """The bridge's attention by these similarities."""
 
     def score(heads: Heads, relation: Relation) -> Vectors:
         view, like = scorer.view(relation), likeness[NodeType(relation.head_type)]
-        chosen = focus or home.bridge.focus(relation)  # type: ignore[attr-defined]
-        weights = attend(like.of(heads), view.heads, like.among, chosen.power, home.bridge.ridge)  # type: ignore[attr-defined]
-        return weigh_edges(weights, view.edges, chosen.degree)
+        weights = attend(like.of(heads), view.heads, like.among, POWER, home.bridge.ridge)  # type: ignore[attr-defined]
+        return weigh_edges(weights, view.edges)
 
     return score
 
@@ -111,10 +108,9 @@ def compare(home: Home, unseen: UnseenNodes, report: Path | None) -> None:
     projected = {t: unit(closed.project(x, t.value)) for t, x in home.tables.items()}
     shared = {t: np.asarray(x, dtype=np.float32) for t, x in home.projections.items()}
     variants = [
-        Variant("attention", attention(home, scorer, home.likeness, None)),
-        Variant("attention, one focus for all relations", attention(home, scorer, home.likeness, Focus())),
-        Variant("... and proteins by k-mers instead of alignment", attention(home, scorer, cosines, Focus())),
-        Variant("... and texts by MiniLM without n-grams", attention(home, scorer, meaning, Focus())),
+        Variant("attention", attention(home, scorer, home.likeness)),
+        Variant("... and proteins by k-mers instead of alignment", attention(home, scorer, cosines)),
+        Variant("... and texts by MiniLM without n-grams", attention(home, scorer, meaning)),
         Variant(
             "transform (what the store is searched with)",
             lambda h, r: unit(home.bridge.transform(h.x, r)) @ shared[NodeType(r.tail_type)].T,

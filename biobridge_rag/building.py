@@ -266,8 +266,7 @@ def train_parts(
     honest: dict[Relation, LeftOut]
     bridge: Bridge
     if kind == "default":
-        similar = {t.value: like.table_among for t, like in likeness.items() if like.table_among is not None}
-        bridge, honest = train_default(graph, by_name, TrainingOptions(epochs=epochs, seed=seed), progress, similar)
+        bridge, honest = train_default(graph, by_name, TrainingOptions(epochs=epochs, seed=seed), progress)
     else:
         from biobridge_rag.bridge.official_training import train_official
 

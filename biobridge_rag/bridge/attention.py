@@ -12,30 +12,15 @@ are honest.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg, sparse
 from threadpoolctl import ThreadpoolController
 
-from biobridge_rag.graph.ranks import reciprocal_ranks
 from biobridge_rag.types import Indices, Vectors
 
 NEIGHBOURS = 300
-POWERS, DEGREES = (2, 3, 4, 6), (0.0, 0.25, 0.5)
-_CHOSEN_FROM = 300
-
-
-@dataclass(frozen=True)
-class Focus:
-    """How a relation attends. power: of the similarity, higher looks closer; degree: heads count by their number of tails to this
-    power (0: every edge alike; above: heads with many edges more, as their edges are what a ranking by edges asks for)."""
-
-    power: int = 3
-    degree: float = 0.0
 
 
 def powered(similar: Vectors, power: int) -> Vectors:
@@ -80,10 +65,8 @@ def _threads() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def weigh_edges(weights: sparse.csr_matrix, edges: sparse.csr_matrix, degree: float) -> Vectors:
-    """What attention says of every tail, (n, n_tails) float32, higher is better; near the probability of an edge at degree 0."""
-    if degree:
-        weights = weights @ sparse.diags(np.maximum(np.diff(edges.indptr), 1).astype(np.float32) ** degree)
+def weigh_edges(weights: sparse.csr_matrix, edges: sparse.csr_matrix) -> Vectors:
+    """What attention says of every tail, (n, n_tails) float32, higher is better; near the probability of an edge."""
     return np.asarray((weights @ edges).toarray(), dtype=np.float32)
 
 
@@ -94,37 +77,3 @@ def answerable(edges: sparse.csr_matrix, rows: Indices) -> tuple[sparse.csr_matr
     truth = edges[rows].toarray()
     counts = np.asarray(edges.sum(axis=0), dtype=np.float32).ravel()[None, :] - truth
     return sparse.csr_matrix(truth * (counts > 0)), counts
-
-
-def choose_focus(
-    similar: NDArray[np.floating[Any]], rows: Indices, edges: sparse.csr_matrix, ridge: float, rng: np.random.Generator
-) -> Focus:
-    """The power and degree that rank the edges of left-out heads best (mean reciprocal rank over edges, one head left out at a
-    time), where that is better than the default by more than two standard errors of the difference.
-
-    similar: (n_t, n_t) similarities of the head type; rows: heads with an edge; edges: (n_t, n_tails).
-    """
-    chosen = np.sort(rng.choice(rows, min(_CHOSEN_FROM, len(rows)), replace=False))
-    truth, counts = answerable(edges, chosen)
-    if len(rows) < 20 or not truth.nnz:
-        return Focus()
-    asked = np.array(similar[chosen], dtype=np.float32)
-    asked[np.arange(len(chosen)), chosen] = -1.0
-    gains: dict[Focus, NDArray[np.float64]] = {}
-    for power in POWERS:
-        weights = attend(asked, rows, lambda r: np.asarray(similar[np.ix_(r, r)], dtype=np.float32), power, ridge)
-        for degree in DEGREES:
-            scores = weigh_edges(weights, edges, degree)
-            scores[counts <= 0] = -np.inf
-            gains[Focus(power, degree)] = reciprocal_ranks(scores, truth)
-    owner = np.repeat(np.arange(len(chosen)), np.diff(truth.indptr))
-    return better(gains, Focus(), owner)
-
-
-def better(gains: dict[Focus, NDArray[np.float64]], default: Focus, owner: Indices) -> Focus:
-    """The best of `gains` by its mean, or `default` where the best is not better than it by two standard errors over heads: the
-    best of so many is one better by chance."""
-    best = max(gains, key=lambda key: float(gains[key].mean()))
-    difference = np.bincount(owner, weights=gains[best] - gains[default])
-    error = float(np.sqrt((difference**2).sum())) / len(owner)
-    return best if float(difference.sum()) / len(owner) > 2.0 * error else default

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
-from biobridge_rag.bridge.attention import Focus, attend, powered
+from biobridge_rag.bridge.attention import attend, powered
 from biobridge_rag.errors import HomeError, InputError
 from biobridge_rag.types import Bridge, Indices, Relation, Vectors
 
@@ -48,14 +48,13 @@ def kernel(x: Vectors, anchors: Vectors) -> Vectors:
 @dataclass(frozen=True)
 class RelationWeights:
     """rows (h,) positions among the head type's anchors; values (h, hidden); shift (hidden,); gamma a scalar;
-    leverage (h,) the diagonal of (K + ridge I)^-1, which makes exact leave-one-out predictions cheap; focus: how it attends."""
+    leverage (h,) the diagonal of (K + ridge I)^-1, which makes exact leave-one-out predictions cheap."""
 
     rows: Indices
     values: Vectors
     shift: Vectors
     gamma: float
     leverage: Vectors
-    focus: Focus
 
 
 class KernelBridge:
@@ -92,10 +91,8 @@ class KernelBridge:
     def attention(self, similar: Vectors, heads: Indices, relation: Relation, among: Callable[[Indices], Vectors]) -> sparse.csr_matrix:
         """Weights of queries over the nodes of the head type, (n, n_t). similar: their similarities (n, n_t), -1 for a node that must
         not be used; heads: rows of the nodes that have an edge of the relation; among: as attention.attend's."""
-        return attend(similar, heads, among, self.focus(relation).power, self.ridge)
-
-    def focus(self, relation: Relation) -> Focus:
-        return self._weights(relation).focus
+        self._weights(relation)
+        return attend(similar, heads, among, POWER, self.ridge)
 
     def project(self, x: Vectors, node_type: str) -> Vectors:
         """(n, d) float32 -> (n, hidden) float32, not normalised."""
@@ -145,9 +142,7 @@ class KernelBridge:
             "version": 3,
             "hidden_dim": self.hidden_dim,
             "ridge": self.ridge,
-            "relations": [
-                [r.name, r.head_type, r.tail_type, w.gamma, w.focus.power, w.focus.degree] for r, w in sorted(self.relations.items())
-            ],
+            "relations": [[r.name, r.head_type, r.tail_type, w.gamma] for r, w in sorted(self.relations.items())],
         }
 
     @classmethod
@@ -155,7 +150,7 @@ class KernelBridge:
         prefix = "anchors."
         types = [k[len(prefix) :] for k in tensors if k.startswith(prefix)]
         relations = {}
-        for name, head, tail, gamma, power, degree in config["relations"]:  # type: ignore[attr-defined]
+        for name, head, tail, gamma in config["relations"]:  # type: ignore[attr-defined]
             relation = Relation(name, head, tail)
             relations[relation] = RelationWeights(
                 tensors[f"rows.{relation.key}"].astype(np.int64),
@@ -163,7 +158,6 @@ class KernelBridge:
                 tensors[f"shift.{relation.key}"],
                 float(gamma),
                 tensors[f"leverage.{relation.key}"],
-                Focus(int(power), float(degree)),
             )
         return cls(
             {t: tensors[f"anchors.{t}"].astype(np.float32) for t in types},

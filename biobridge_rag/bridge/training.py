@@ -8,7 +8,6 @@ Knows: the graph's edges, embedding tables, torch. Does not know: encoders, the 
 3. InfoNCE. A low-rank map, a shift and the weight of the projected head are trained for each relation against all tails of
    the type. Their inputs are the exact leave-one-out predictions of step 2, so what is optimised is the ranking for heads
    that the regression has not seen. The refinement is kept where it ranks better on heads held out of it.
-4. Focus. How closely each relation's attention looks, chosen by its ranking of left-out heads (attention.py).
 """
 
 from __future__ import annotations
@@ -16,13 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg, sparse
 
-from biobridge_rag.bridge.attention import Focus, choose_focus, powered
+from biobridge_rag.bridge.attention import powered
 from biobridge_rag.bridge.loss import info_nce
 from biobridge_rag.bridge.model import POWER, KernelBridge, RelationWeights, kernel, unit
 from biobridge_rag.errors import InputError
@@ -101,15 +98,13 @@ def train_default(
     tables: Mapping[str, Vectors],
     options: TrainingOptions,
     progress: Progress,
-    similar: Mapping[str, NDArray[np.floating[Any]]] | None = None,
 ) -> tuple[KernelBridge, dict[Relation, LeftOut]]:
-    """Trains on every relation of the graph. tables: node type -> (n_t, d_t) unit embeddings in the order of the graph; similar: node
-    type -> (n_t, n_t) what attention goes by, where it is not the cosines (types of at most 12,000 nodes).
+    """Trains on every relation of the graph. tables: node type -> (n_t, d_t) unit embeddings in the order of the graph.
 
     Returns the bridge and, for each relation, the honest predictions that fusion and calibration are learned from.
     """
     with _one_thread(len(graph.nodes) < SMALL):
-        return _train(graph, tables, options, progress, similar or {})
+        return _train(graph, tables, options, progress)
 
 
 def _train(
@@ -117,7 +112,6 @@ def _train(
     tables: Mapping[str, Vectors],
     options: TrainingOptions,
     progress: Progress,
-    similar: Mapping[str, NDArray[np.floating[Any]]],
 ) -> tuple[KernelBridge, dict[Relation, LeftOut]]:
     if not graph.n_edges:
         raise InputError("The graph has no edges, so no bridge can be trained.", "Check the counts of skipped rows.")
@@ -137,8 +131,7 @@ def _train(
     for i, relation in enumerate(todo):
         progress("training relations", i, len(todo))
         like = cosines[relation.head_type]
-        attended = similar.get(relation.head_type, like)
-        found = _train_relation(graph, relation, anchors, like, attended, projections, decorrelate[relation.tail_type], options, i)
+        found = _train_relation(graph, relation, anchors, like, projections, decorrelate[relation.tail_type], options, i)
         relations[relation], left_out[relation] = found
     progress("training relations", len(todo), len(todo))
     return KernelBridge(anchors, node_values, relations, options.ridge), left_out
@@ -184,7 +177,6 @@ def _train_relation(
     relation: Relation,
     anchors: Mapping[str, Vectors],
     like: Vectors | None,
-    attended: NDArray[np.floating[Any]] | None,
     projections: Mapping[str, Vectors],
     decorrelate: Vectors,
     options: TrainingOptions,
@@ -192,7 +184,7 @@ def _train_relation(
 ) -> tuple[RelationWeights, LeftOut]:
     x, tails = anchors[relation.head_type], projections[relation.tail_type]
     edges = incidence(graph, relation)
-    rows = heads = np.flatnonzero(np.diff(edges.indptr))
+    rows = np.flatnonzero(np.diff(edges.indptr))
     rng = np.random.default_rng([options.seed, 1000 + index])
     if len(rows) > MAX_HEADS:
         rows = np.sort(rng.choice(rows, MAX_HEADS, replace=False))
@@ -207,8 +199,7 @@ def _train_relation(
     values, honest = values * scale, honest * scale
     heads_projected = projections[relation.head_type][rows]
     refined = _refine(honest, heads_projected, tails, edges[rows], options, int(rng.integers(2**31)))
-    focus = Focus() if attended is None else choose_focus(attended, heads, edges, options.ridge, rng)
-    weights = RelationWeights(rows, np.asarray(values @ refined.map, np.float32), refined.shift, refined.gamma, leverage, focus)
+    weights = RelationWeights(rows, np.asarray(values @ refined.map, np.float32), refined.shift, refined.gamma, leverage)
     return weights, LeftOut(rows, honest)
 
 

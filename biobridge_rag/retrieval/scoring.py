@@ -140,7 +140,7 @@ class TailScorer:
         wide, close = (votes(near, neighbours, view.edges, power) for power in POWERS)
         if isinstance(self.bridge, KernelBridge):
             weights = self.bridge.attention(similar, view.heads, relation, self.likeness[head_type].among)
-            bridge = np.maximum(weigh_edges(weights, view.edges, self.bridge.focus(relation).degree), 0.0)
+            bridge = np.maximum(weigh_edges(weights, view.edges), 0.0)
         else:
             bridge = np.maximum(self.cosines(heads, relation)[1] if cosines is None else cosines, 0.0)
         counts = view.counts[None, :] - own

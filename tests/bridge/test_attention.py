@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 
 from biobridge_rag.bridge import attention
-from biobridge_rag.bridge.attention import DEGREES, POWERS, Focus, answerable, attend, better, choose_focus, powered, weigh_edges
+from biobridge_rag.bridge.attention import answerable, attend, powered, weigh_edges
 from biobridge_rag.bridge.model import unit
 
 
@@ -60,7 +60,7 @@ def test_with_few_heads_it_is_the_exact_kernel_ridge_regression() -> None:
     assert len(heads) <= attention.NEIGHBOURS and (queries @ x.T).min() > 0.0
     kernel = np.maximum(x.astype(np.float64) @ x.T, 0.0) ** 3
     whole = np.maximum(queries.astype(np.float64) @ x.T, 0.0) ** 3 @ np.linalg.solve(kernel + np.eye(30), edges.toarray())
-    found = weigh_edges(attend(queries @ x.T, heads, among_of(x), 3, 1.0), edges, 0.0)
+    found = weigh_edges(attend(queries @ x.T, heads, among_of(x), 3, 1.0), edges)
     assert np.allclose(found, whole, atol=1e-5)
 
 
@@ -137,8 +137,7 @@ def test_similarities_that_are_no_inner_products_are_solved_as_well() -> None:
         assert np.allclose(found, np.linalg.solve(system, similar[0]), atol=1e-3)
 
 
-@pytest.mark.parametrize("degree", [0.0, 0.25, 0.5, 1.0])
-def test_edges_are_weighed_as_in_loops(degree: float) -> None:
+def test_edges_are_weighed_as_in_loops() -> None:
     rng = np.random.default_rng(8)
     weights = sparse.csr_matrix(rng.standard_normal((4, 10)) * (rng.random((4, 10)) < 0.6), dtype=np.float32)
     edges = sparse.csr_matrix((rng.random((10, 6)) < 0.4).astype(np.float32))
@@ -146,16 +145,9 @@ def test_edges_are_weighed_as_in_loops(degree: float) -> None:
     for i in range(4):
         for h in range(10):
             for t in edges[h].indices:
-                expected[i, t] += before[i, h] * len(edges[h].indices) ** degree
-    assert np.allclose(weigh_edges(weights, edges, degree), expected, atol=1e-5)
+                expected[i, t] += before[i, h]
+    assert np.allclose(weigh_edges(weights, edges), expected, atol=1e-5)
     assert np.array_equal(weights.toarray(), before)
-
-
-def test_the_degree_changes_what_ranks_first() -> None:
-    edges = sparse.csr_matrix(np.array([[1, 0, 0, 0, 0], [0, 1, 1, 1, 1]], np.float32))
-    weights = sparse.csr_matrix(np.array([[0.5, 0.4]], np.float32))
-    assert weigh_edges(weights, edges, 0.0).argmax() == 0
-    assert weigh_edges(weights, edges, 0.5).argmax() == 1
 
 
 def test_answerable_drops_a_tail_whose_only_edge_is_left_out() -> None:
@@ -164,108 +156,3 @@ def test_answerable_drops_a_tail_whose_only_edge_is_left_out() -> None:
     assert counts.tolist() == [[1, 2, 1, 0], [0, 1, 2, 0]]
     assert truth.toarray().tolist() == [[0, 0, 1, 0], [0, 1, 0, 0]]
     assert truth.nnz == 2  # what is stored is what is asked
-
-
-def planted_focus(rng: np.random.Generator, n: int = 60) -> tuple[np.ndarray, sparse.csr_matrix]:
-    """Heads in pairs of near twins within one great crowd of likeness: each pair has a tail of its own, and the crowd has many edges
-    to common tails, so that only who looks closely finds the pair's."""
-    pair = rng.standard_normal((n // 2, 10))
-    x = unit(np.repeat(pair / np.linalg.norm(pair, axis=1, keepdims=True), 2, axis=0) + 0.05 * rng.standard_normal((n, 10)) + 0.35)
-    edges = np.zeros((n, n // 2 + 6), np.float32)
-    edges[np.arange(n), np.arange(n) // 2] = 1.0
-    edges[:, n // 2 :] = rng.random((n, 6)) < 0.5
-    return x, sparse.csr_matrix(edges)
-
-
-def chosen(x: np.ndarray, edges: sparse.csr_matrix, ridge: float = 1.0, seed: int = 0, rows: np.ndarray | None = None) -> Focus:
-    rows = np.arange(len(x)) if rows is None else rows
-    return choose_focus(x @ x.T, rows, edges, ridge, np.random.default_rng(seed))
-
-
-def naive_gains(x: np.ndarray, edges: sparse.csr_matrix, focus: Focus) -> list[list[float]]:
-    """1 / filtered rank of every answerable edge of each left-out head, all in loops."""
-    y, n = edges.toarray(), len(x)
-    out = []
-    for i in range(n):
-        others = np.delete(y, i, axis=0).sum(axis=0)
-        weights = naive_weights(x, x[i], np.arange(n), focus.power, 1.0, 300, out=i)
-        scores = (weights * np.maximum(y.sum(axis=1), 1.0) ** focus.degree) @ y
-        true = [t for t in np.flatnonzero(y[i]) if others[t]]
-        wrong = [s for t, s in enumerate(scores) if not y[i, t] and others[t]]
-        out.append(
-            [1.0 / (1 + sum(s > scores[t] + 1e-9 for s in wrong) + sum(abs(s - scores[t]) <= 1e-9 for s in wrong) / 2) for t in true]
-        )
-    return out
-
-
-def test_a_planted_focus_is_found() -> None:
-    """The common likeness drowns the pairs unless one looks closely; the choice is that of loops over all heads."""
-    x, edges = planted_focus(np.random.default_rng(3))
-    found = chosen(x, edges)
-    gains = {f: np.concatenate(naive_gains(x, edges, f)).mean() for f in (Focus(p, d) for p in POWERS for d in DEGREES)}
-    assert found == max(gains, key=lambda f: gains[f])
-    assert found.power > Focus().power
-    assert gains[found] > gains[Focus()] + 0.02
-
-
-def test_every_focus_is_tried_on_left_out_heads_and_asked_tails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sparse noise with tails that one head has, or none: these are no candidates, though others score below the 0 that they have."""
-    rng, seen = np.random.default_rng(2), []
-    x = unit(rng.standard_normal((30, 8)))
-    edges = sparse.csr_matrix((rng.random((30, 40)) < 0.05).astype(np.float32))
-    real = attention.reciprocal_ranks
-    monkeypatch.setattr(attention, "reciprocal_ranks", lambda *a: seen.append(real(*a)) or seen[-1])
-    chosen(x, edges)
-    assert len(seen) == len(POWERS) * len(DEGREES)
-    for found, focus in zip(seen, (Focus(p, d) for p in POWERS for d in DEGREES), strict=True):
-        assert np.allclose(found, np.concatenate(naive_gains(x, edges, focus)), atol=1e-3), focus
-
-
-def test_the_default_is_kept_where_nothing_is_better() -> None:
-    rng = np.random.default_rng(1)
-    noise = unit(rng.standard_normal((40, 200)) + 0.1)
-    edges = sparse.csr_matrix((rng.random((40, 12)) < 0.3).astype(np.float32))
-    assert [chosen(noise, edges, seed=s) for s in range(2)] == [Focus(), Focus()]
-
-
-def test_better_needs_more_than_two_standard_errors() -> None:
-    """Four heads of ten gain alike: that is two standard errors of the difference, and not more. Five are more. Edges of one head count
-    as one observation."""
-    default, other = Focus(), Focus(6, 0.0)
-    flat, owner = np.full(10, 0.2), np.arange(10)
-    four, five = flat.copy(), flat.copy()
-    four[:4], five[:5] = 0.9, 0.9
-    assert better({default: flat, other: four}, default, owner) == default
-    assert better({default: flat, other: five}, default, owner) == other
-    assert better({default: flat, other: five}, default, np.array([0, 0, 0, 0, 0, 1, 2, 3, 4, 5])) == default
-    assert better({default: five, other: flat}, default, owner) == default
-
-
-def test_under_twenty_heads_the_default_is_kept() -> None:
-    x, edges = planted_focus(np.random.default_rng(3))
-    assert chosen(x, edges) != Focus()
-    assert chosen(x, edges, rows=np.arange(19)) == Focus()
-    assert chosen(x[:0], edges[:0]) == Focus()
-
-
-def test_heads_whose_tails_nobody_else_has_leave_the_default() -> None:
-    x = unit_rows(9, 30)
-    assert chosen(x, sparse.identity(30, np.float32, "csr")) == Focus()
-
-
-def test_the_ridge_and_the_seed_of_choose_focus_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ridge reaches the weights; the seed draws which heads are left out where there are more than are asked."""
-    x, edges = planted_focus(np.random.default_rng(3))
-    seen: list[tuple[float, tuple[int, ...]]] = []
-
-    def spy(similar: np.ndarray, heads: np.ndarray, among, power: int, ridge: float):  # type: ignore[no-untyped-def]
-        seen.append((ridge, tuple(np.flatnonzero((similar == -1.0).any(axis=0)).tolist())))
-        return attend(similar, heads, among, power, ridge)
-
-    monkeypatch.setattr(attention, "attend", spy)
-    monkeypatch.setattr(attention, "_CHOSEN_FROM", 25)
-    for ridge, seed in ((1.0, 0), (0.1, 0), (1.0, 1)):
-        chosen(x, edges, ridge, seed)
-    a, b, c = seen[0], seen[len(POWERS)], seen[2 * len(POWERS)]
-    assert (a[0], b[0]) == (1.0, 0.1)
-    assert a[1] == b[1] != c[1] and len(a[1]) == len(c[1]) == 25

@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 
 from biobridge_rag.bridge import training
-from biobridge_rag.bridge.attention import Focus
 from biobridge_rag.bridge.model import KernelBridge, kernel, load_bridge, save_bridge, unit
 from biobridge_rag.bridge.training import TrainingOptions, train_default
 from biobridge_rag.errors import HomeError, InputError
 from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.types import Relation
-from tests.bridge.conftest import build_graph
 
 CLOSED = TrainingOptions(hidden=32, epochs=0, rank=8)
 REFINED = TrainingOptions(hidden=32, epochs=2, rank=8)
@@ -182,49 +180,12 @@ def test_every_option_changes_the_result(small) -> None:
         assert out.shape != base.shape or not np.allclose(out, base)
 
 
-def test_attention_is_focused_by_the_similarities_that_are_given(small, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one type given, of the other its cosines; what the vector store is searched with does not depend on them."""
-    seen: list[tuple[np.ndarray, int]] = []
-
-    def spy(similar: np.ndarray, rows: np.ndarray, edges, ridge: float, rng: np.random.Generator) -> Focus:  # type: ignore[no-untyped-def]
-        seen.append((np.asarray(similar), edges.shape[0]))
-        return Focus(2, 0.5)
-
-    monkeypatch.setattr(training, "choose_focus", spy)
-    given = np.random.default_rng(0).random((30, 30)).astype(np.float16)
-    bridge, honest = train_default(small.graph, small.tables, REFINED, lambda *_: None, {"gene/protein": given})
-    by_size = {n: similar for similar, n in seen}
-    drugs = small.tables["drug"]
-    assert np.array_equal(by_size[30], given) and np.allclose(by_size[48], drugs @ drugs.T, atol=1e-5)
-    assert bridge.focus(small.target) == bridge.focus(small.target.inverse) == Focus(2, 0.5)
-    usual, usual_honest = train(small, REFINED)
-    assert all(np.array_equal(value, usual.tensors()[name]) for name, value in bridge.tensors().items())
-    assert all(np.array_equal(honest[r].transforms, usual_honest[r].transforms) for r in honest)
-
-
-def test_the_similarities_that_are_given_change_the_focus() -> None:
-    """Pairs of near twins in one great crowd: whoever looks closely finds a pair's tail, which cosines of noise cannot tell."""
-    rng = np.random.default_rng(3)
-    pairs = [(i, i // 2) for i in range(60)] + [(i, 30 + j) for i in range(60) for j in range(6) if rng.random() < 0.5]
-    graph = build_graph(pairs, 60, 36)
-    noise = {"gene/protein": unit(rng.standard_normal((60, 24))), "drug": unit(rng.standard_normal((36, 16)))}
-    similar = np.full((60, 60), 0.6, np.float32)
-    similar[np.arange(60), np.arange(60) ^ 1] = 0.9
-    np.fill_diagonal(similar, 1.0)
-    target = graph.relations[0]
-    focus = [train_default(graph, noise, CLOSED, lambda *_: None, given)[0].focus(target) for given in (None, {"gene/protein": similar})]
-    assert focus[1].power > Focus().power >= focus[0].power
-
-
 @pytest.mark.parametrize("limit", [29, 30, 47, 48])
 def test_of_types_with_too_many_nodes_no_pairs_are_compared(small, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
-    """Their relations attend by the default; the bridge is the same but for that."""
-    monkeypatch.setattr(training, "choose_focus", lambda *_: Focus(6, 1.0))
+    """The bridge comes out the same."""
     usual = train(small)[0]
     monkeypatch.setattr(training, "MAX_PAIRS", limit)
     bridge = train(small)[0]
-    assert bridge.focus(small.target) == (Focus(6, 1.0) if limit >= 30 else Focus())
-    assert bridge.focus(small.target.inverse) == (Focus(6, 1.0) if limit >= 48 else Focus())
     x = small.tables["gene/protein"]
     assert np.allclose(bridge.transform(x, small.target), usual.transform(x, small.target), atol=1e-3)
 

@@ -171,7 +171,7 @@ def scorer(edges: np.ndarray, tables) -> TailScorer:  # type: ignore[no-untyped-
 @pytest.mark.parametrize("rows", [None, np.array([3, 0, N - 1])])
 def test_the_retrievers_methods_are_its_parts(scorer: TailScorer, edges: np.ndarray, rows: np.ndarray | None) -> None:
     x = scorer.tables[NodeType.PROTEIN][[3, 0, N - 1]]
-    learned = Fusion(np.array([1.0, 0.3, 0.0, 1.0, 0.01]), DEFAULT.calibration, DEFAULT.likeness, 30)
+    learned = Fusion(np.array([1.0, 0.3, 0.0, 1.0, 0.0, 0.01]), DEFAULT.calibration, DEFAULT.likeness, 30)
     found = RetrieverScorer(scorer, {TARGET: learned}).score(Heads(x, rows), TARGET)
     parts = scorer.parts(Heads(x, rows), TARGET)
     assert tuple(found) == (*OURS, "analogues", "popularity")

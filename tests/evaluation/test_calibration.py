@@ -86,7 +86,7 @@ def scorer() -> TailScorer:
 
 
 NEW = unit(np.random.default_rng(3).standard_normal((7, 12)) + 0.2)
-FUSION = Fusion(np.array([1.0, 0.3, 0.0, 0.3, 0.01]), np.array([0.3, 0.1, 2.0, 0.4, 4.0]), DEFAULT.likeness, 20)
+FUSION = Fusion(np.array([1.0, 0.3, 0.0, 0.3, 0.0, 0.01]), np.array([0.3, 0.1, 2.0, 0.4, 4.0]), DEFAULT.likeness, 20)
 
 
 def unseen(rng: np.random.Generator, relation: Relation = TARGET) -> UnseenNodes:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import sparse
 
-from biobridge_rag.bridge.model import unit
+from biobridge_rag.bridge.model import POWER, unit
 from biobridge_rag.bridge.training import TrainingOptions, train_default
 from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.retrieval.likeness import Heads, Likeness
@@ -312,13 +312,13 @@ def test_the_bridges_system_is_that_of_the_likeness(world, trained) -> None:  # 
     drawn = np.random.default_rng(6).uniform(0.1, 0.4, (n, n)).astype(np.float32)
     planted = np.where(np.eye(n) > 0, np.float32(1.0), (drawn + drawn.T) / 2)
     scorer = TailScorer(graph, tables, {}, trained, like_of(tables, planted))
-    edges, focus = scorer.view(TARGET).edges.toarray(), trained.focus(TARGET)
+    edges = scorer.view(TARGET).edges.toarray()
     found = scorer.parts(heads(scorer, left_out=True), TARGET).bridge
     for scores, row in zip(found, ROWS, strict=True):
         others = np.setdiff1d(np.flatnonzero(edges.any(axis=1)), row)
-        kernel = planted[np.ix_(others, others)].astype(np.float64) ** focus.power + trained.ridge * np.eye(len(others))
-        weights = np.linalg.solve(kernel, planted[row, others].astype(np.float64) ** focus.power)
-        expected = (weights * edges[others].sum(axis=1) ** focus.degree) @ edges[others]
+        kernel = planted[np.ix_(others, others)].astype(np.float64) ** POWER + trained.ridge * np.eye(len(others))
+        weights = np.linalg.solve(kernel, planted[row, others].astype(np.float64) ** POWER)
+        expected = weights @ edges[others]
         assert np.allclose(scores, np.maximum(expected, 0.0), atol=1e-4) and expected.max() > 0.0
 
 
