@@ -61,6 +61,7 @@ class KernelBridge:
     """The default bridge. `anchors[t]` (n_t, d_t), `node_values[t]` (n_t, hidden), `relations[r]` RelationWeights."""
 
     kind = "default"
+    version = 4
 
     def __init__(
         self,
@@ -139,7 +140,7 @@ class KernelBridge:
     def config(self) -> dict[str, object]:
         return {
             "kind": self.kind,
-            "version": 3,
+            "version": self.version,
             "hidden_dim": self.hidden_dim,
             "ridge": self.ridge,
             "relations": [[r.name, r.head_type, r.tail_type, w.gamma] for r, w in sorted(self.relations.items())],
@@ -198,6 +199,8 @@ def load_bridge(directory: Path) -> tuple[Bridge, str]:
         )
     tensors = load(data)
     if config["kind"] == KernelBridge.kind:
+        if config.get("version") != KernelBridge.version:
+            raise HomeError(f"The bridge in {directory} was written by another version of biobridge-rag.", "Run biobridge-rag build again.")
         return KernelBridge.from_tensors(config, tensors), digest
     from biobridge_rag.bridge.official import OfficialBridge
 

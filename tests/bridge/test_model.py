@@ -201,3 +201,11 @@ def test_a_relation_without_edges_is_left_out(small) -> None:
 def test_a_graph_without_edges_is_bad_input(small) -> None:
     with pytest.raises(InputError, match="no edges"):
         train(small, graph=small.graph.without_heads(range(len(small.graph.nodes))))
+
+
+def test_a_bridge_of_another_version_is_refused_in_one_line(small, tmp_path: Path) -> None:
+    save_bridge(train(small)[0], tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"version": 3}))
+    with pytest.raises(HomeError, match="another version"):
+        load_bridge(tmp_path)
