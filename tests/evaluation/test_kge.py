@@ -15,7 +15,8 @@ from biobridge_rag.evaluation.ranking import rank
 from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.graph.splits import draw, hold_out
 from biobridge_rag.retrieval.likeness import Heads
-from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Relation, Vectors
+from biobridge_rag.types import KnowledgeGraph, NodeType, Relation, Vectors
+from tests.evaluation.conftest import graph_of_pairs
 
 FAMILIES = 4
 EACH = {NodeType.PROTEIN: 8, NodeType.DRUG: 7, NodeType.DISEASE: 6}
@@ -29,19 +30,7 @@ QUICK = Options(dim=8, epochs=2, batch=64, negatives=8, validation=0.0, settings
 
 def graph_of(pairs: dict[Relation, set[tuple[int, int]]], lonely: int = 0) -> KnowledgeGraph:
     """Pairs of rows in the types' tables; every edge also stands in the other direction. The last `lonely` drugs have no edge."""
-    nodes, first = [], {}
-    for t, each in EACH.items():
-        first[t.value] = len(nodes)
-        nodes += [Node(f"{t.name}{i}", t, f"{t.label} {i}") for i in range(FAMILIES * each + (lonely if t is NodeType.DRUG else 0))]
-    edges = {(r, first[r.head_type] + h, first[r.tail_type] + t) for r, p in pairs.items() for h, t in p}
-    edges |= {(r.inverse, t, h) for r, h, t in edges}
-    relations = sorted({r for r, _, _ in edges})
-    rows = sorted((relations.index(r), h, t) for r, h, t in edges)
-    relation, head, tail = np.array(rows).T
-    return KnowledgeGraph(
-        "planted", tuple(nodes), tuple(relations), head.astype(np.int32), relation.astype(np.int16), tail.astype(np.int32),
-        np.zeros(len(rows), np.int16), ("made by hand",),
-    )  # fmt: skip
+    return graph_of_pairs(pairs, {t: FAMILIES * each + (lonely if t is NodeType.DRUG else 0) for t, each in EACH.items()})
 
 
 def planted(lonely: int = 0) -> KnowledgeGraph:

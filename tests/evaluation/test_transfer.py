@@ -16,7 +16,8 @@ from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.graph.primekg import UnseenNodes
 from biobridge_rag.graph.splits import check_leakage, draw, hold_out
 from biobridge_rag.retrieval.likeness import Heads
-from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Relation, Vectors
+from biobridge_rag.types import KnowledgeGraph, NodeType, Relation, Vectors
+from tests.evaluation.conftest import graph_of_pairs
 
 FAMILIES = 5
 EACH = {NodeType.PROTEIN: 9, NodeType.DRUG: 7, NodeType.DISEASE: 8, NodeType.BIOLOGICAL_PROCESS: 6, NodeType.CELLULAR_COMPONENT: 5}
@@ -34,19 +35,7 @@ Pairs = dict[Relation, list[tuple[int, int]]]
 
 def graph_of(pairs: Pairs) -> KnowledgeGraph:
     """Pairs of rows in the types' tables; every edge also stands in the other direction."""
-    nodes, first = [], {}
-    for t, each in EACH.items():
-        first[t.value] = len(nodes)
-        nodes += [Node(f"{t.name}{i}", t, f"{t.label} {i}") for i in range(FAMILIES * each)]
-    edges = {(r, first[r.head_type] + h, first[r.tail_type] + t) for r, p in pairs.items() for h, t in p}
-    edges |= {(r.inverse, t, h) for r, h, t in edges}
-    relations = sorted({r for r, _, _ in edges} | {r for r in pairs} | {r.inverse for r in pairs})
-    rows = sorted((relations.index(r), h, t) for r, h, t in edges)
-    relation, head, tail = np.array(rows).T
-    return KnowledgeGraph(
-        "planted", tuple(nodes), tuple(relations), head.astype(np.int32), relation.astype(np.int16), tail.astype(np.int32),
-        np.zeros(len(rows), np.int16), ("made by hand",),
-    )  # fmt: skip
+    return graph_of_pairs(pairs, {t: FAMILIES * each for t, each in EACH.items()})
 
 
 def family(node_type: str, row: int) -> int:
