@@ -169,7 +169,10 @@ def assess_split(
 
         notes = []
         if leaked:
-            notes.append(f"Leaky: of {leaked:,} tested edges the inverse stays in training, so a look-up of it answers them.")
+            notes.append(
+                f"Leaky: of {leaked:,} tested edges the inverse stays in training, so a look-up of it answers them. `fused` does so, as "
+                "answers do: what the graph states in either direction comes first. `bridge` is the prediction without it."
+            )
         report = assess(
             Trained(held.graph, kept, likeness, scorer, fusions), held.unseen, encode, baselines, training, progress,
             split=split.name, rows=held.rows, leaky=split.leaky, notes=notes,

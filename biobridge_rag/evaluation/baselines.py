@@ -37,7 +37,8 @@ def check_baselines(names: list[str], valid: tuple[str, ...]) -> list[str]:
 @dataclass(frozen=True)
 class RetrieverScorer:
     """The retriever's own scores of all tails, without approximate search. Methods: fused, bridge, analogues (the 40 nearest heads
-    vote by the sixth power of their similarity) and popularity (how many heads have the tail)."""
+    vote by the sixth power of their similarity) and popularity (how many heads have the tail). As in an answer, what the graph
+    states of a head that is a node of it, in either direction, comes first in `fused`; the others are predicted without it."""
 
     scorer: TailScorer
     fusions: Mapping[Relation, Fusion]
@@ -52,8 +53,12 @@ class RetrieverScorer:
 
     def _score(self, heads: Heads, relation: Relation, at: slice) -> dict[str, Vectors]:
         parts = self.scorer.parts(heads[at], relation)
+        fused = self.fusions.get(relation, DEFAULT).score(parts)
+        if heads.rows is not None:
+            stated = self.scorer.view(relation).edges[heads.rows[at]].toarray()
+            fused = fused + stated * (1.0 + fused.max(axis=1, keepdims=True))
         found = {
-            "fused": self.fusions.get(relation, DEFAULT).score(parts),
+            "fused": fused,
             "bridge": parts.bridge,
             "analogues": parts.close,
             "popularity": np.broadcast_to(parts.counts, parts.close.shape),

@@ -17,7 +17,7 @@ from scipy import sparse
 
 from biobridge_rag.bridge.attention import powered, weigh_edges
 from biobridge_rag.bridge.model import KernelBridge, unit
-from biobridge_rag.graph.incidence import incidence
+from biobridge_rag.graph.incidence import edge_numbers
 from biobridge_rag.retrieval.analogues import POWERS, K, votes
 from biobridge_rag.retrieval.likeness import Heads, Likeness
 from biobridge_rag.types import Bridge, Indices, KnowledgeGraph, NodeType, Relation, Vectors
@@ -28,7 +28,8 @@ _COMMON = 50
 
 @dataclass(frozen=True)
 class RelationView:
-    """One relation as matrices: edges (n_heads, n_tails) 0/1 float32; edge_ids the same pattern, data = edge number + 1."""
+    """One relation as matrices: edges (n_heads, n_tails) 0/1 float32; edge_ids the same pattern, data = edge number + 1. An edge that the
+    graph states the other way round only counts too: both directions say the same."""
 
     edges: sparse.csr_matrix
     edge_ids: sparse.csr_matrix
@@ -102,10 +103,12 @@ class TailScorer:
 
     def view(self, relation: Relation) -> RelationView:
         if relation not in self._views:
-            heads, tails = self.graph.edges(relation)
-            edges = incidence(self.graph, relation)
-            numbers = self.graph.edge_numbers(relation).astype(np.int64)
-            self._views[relation] = RelationView(edges, sparse.csr_matrix((numbers + 1, (heads, tails)), shape=edges.shape))
+            forward = edge_numbers(self.graph, relation)
+            reverse = edge_numbers(self.graph, relation.inverse).T.tocsr()
+            ids = (forward + reverse - reverse.multiply(forward > 0)).tocsr()
+            ids.sort_indices()
+            edges = sparse.csr_matrix((np.ones(ids.nnz, np.float32), ids.indices, ids.indptr), shape=ids.shape)
+            self._views[relation] = RelationView(edges, ids)
         return self._views[relation]
 
     def similarities(self, heads: Heads, node_type: NodeType) -> Vectors:

@@ -69,9 +69,10 @@ def heads(scorer: TailScorer, rows: np.ndarray = ROWS, left_out: bool = False) -
 
 
 def without(graph: KnowledgeGraph, relation: Relation, row: int) -> KnowledgeGraph:
-    """The graph without the edges of one relation that start at one row."""
+    """The graph without the edges of one relation that start at one row, and their inverses."""
     position = graph.by_type[NodeType(relation.head_type)][row]
-    keep = ~((graph.head == position) & (graph.relation == graph.relations.index(relation)))
+    here, back = (graph.relation == graph.relations.index(r) for r in (relation, relation.inverse))
+    keep = ~(((graph.head == position) & here) | ((graph.tail == position) & back))
     return KnowledgeGraph(
         graph.name,
         graph.nodes,
@@ -146,6 +147,21 @@ def test_the_view_holds_the_graphs_edges_and_their_numbers(scorer: TailScorer, w
     assert view.counts.tolist() == view.edges.toarray().sum(axis=0).tolist()
     assert view.heads.tolist() == [h for h in range(36) if view.edges[[h]].nnz]
     assert view.counts[view.common].tolist() == sorted(view.counts.tolist(), reverse=True)
+
+
+def test_an_edge_counts_in_both_directions(world, trained) -> None:  # type: ignore[no-untyped-def]
+    """Half of a head's edges are stated the other way round only: the view has them all, each with the number of an edge that says so."""
+    graph, named = world
+    keep = ~((graph.head == graph.by_type[NodeType.PROTEIN][2]) & (graph.relation == graph.relations.index(TARGET)))
+    columns = (graph.head[keep], graph.relation[keep], graph.tail[keep], graph.source[keep])
+    half = KnowledgeGraph(graph.name, graph.nodes, graph.relations, *columns, graph.sources)
+    view = scorer_of((half, named), trained).view(TARGET)
+    assert not incidence(half, TARGET)[2].nnz
+    assert np.array_equal(view.edges.toarray(), incidence(graph, TARGET).toarray())
+    for h, t in zip(*view.edge_ids.nonzero(), strict=True):
+        triple = half.triple(int(view.edge_ids[h, t]) - 1)
+        ends = (f"P{h}", TARGET, f"DB{t}") if h != 2 else (f"DB{t}", INVERSE, "P2")
+        assert (triple.head.id, triple.relation, triple.tail.id) == ends
 
 
 def naive_vote(similar: np.ndarray, edges: np.ndarray, row: int | None, power: int) -> np.ndarray:
