@@ -64,6 +64,10 @@ class Fusion:
         weights = np.array([float(data["weights"][name]) for name in PARTS])
         return cls(weights, np.asarray(data["calibration"], np.float64), np.asarray(data["likeness"], np.float64), int(data["n_heads"]))
 
+    def weighs(self, part: str) -> bool:
+        """Whether this one of PARTS has any weight in the score."""
+        return bool(self.weights[PARTS.index(part)] > 0.0)
+
     def score(self, parts: Parts) -> Vectors:
         """(n, n_tails) fused scores; higher is better, comparable within one query only."""
         scaled = parts.scaled()

@@ -148,7 +148,7 @@ class Retriever:
         for place, i in enumerate(order):
             tail = int(pool[i])
             said = {"bridge": float(parts.bridge[0, tail]), "analogues": float(parts.close[0, tail]), "prior": float(parts.prior[0, tail])}
-            if tail_type == relation.head_type:
+            if fusion.weighs("alike"):
                 said["alike"] = float(np.sqrt(parts.alike[0, tail]))
             rank = 1 + int((parts.bridge[0] > parts.bridge[0, tail]).sum())
             mine = {k: how[k] for k in np.flatnonzero(shown[:, place]).tolist()}

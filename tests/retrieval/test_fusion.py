@@ -280,3 +280,8 @@ def test_a_real_scorer_where_analogues_know_more_than_the_bridge_gives_them_weig
     found = fit(scorer, TARGET, np.unique([i for i, _ in pairs]), 0)
     weights = weight_of(found)
     assert weights["close"] + weights["wide"] >= 0.3
+
+
+def test_a_fusion_says_which_parts_it_weighs() -> None:
+    weights = np.array([1.0, 0.0, 0.0, 0.0, 0.3, 0.0])
+    assert [name for name in PARTS if replace(DEFAULT, weights=weights).weighs(name)] == ["bridge", "alike"]
