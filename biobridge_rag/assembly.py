@@ -15,6 +15,7 @@ from biobridge_rag.building import DEFAULT_ENCODERS, DEFAULT_EPOCHS, BuildOption
 from biobridge_rag.config import Settings
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.cache import encode_groups
+from biobridge_rag.encoders.weights import Source
 from biobridge_rag.errors import BiobridgeError, HomeMismatchError, InputError
 from biobridge_rag.homes import STAGES, Home, open_home
 from biobridge_rag.qa.answering import Answerer, AnswerEvent
@@ -23,7 +24,7 @@ from biobridge_rag.retrieval.linking import NodeLinker
 from biobridge_rag.retrieval.reading import QueryReader
 from biobridge_rag.retrieval.retriever import SIMILAR, Retriever
 from biobridge_rag.store.manifest import Manifest, read_manifest
-from biobridge_rag.types import Answer, Encoder, KnowledgeGraph, Modality, Node, NodeType, Query, Relation, Retrieval, Vectors
+from biobridge_rag.types import Answer, KnowledgeGraph, Modality, Node, NodeType, Query, Relation, Retrieval, Vectors
 
 Progress = Callable[[str, int, int], None]
 
@@ -57,7 +58,6 @@ class Engine:
         self.retriever = Retriever(
             home.graph, home.index, home.bridge, home.tables, home.projections, home.likeness, home.fusions, self.encode
         )
-        self._encoders: dict[Modality, Encoder] = {}
 
     @cached_property
     def linker(self) -> NodeLinker:
@@ -73,16 +73,11 @@ class Engine:
 
     def encode_values(self, node_type: NodeType, values: Sequence[str]) -> Vectors:
         """(n, dim) unit vectors of values by the home's encoder of that type."""
-        return self._encoder(node_type.modality).encode(list(values))
+        return self.home.encoders[node_type.modality].encode(list(values))
 
     def encode_nodes(self, node_type: NodeType, nodes: Sequence[Node]) -> Vectors:
         """(n, dim) unit vectors of nodes that the graph does not hold."""
-        return encode_groups(self._encoder(node_type.modality), [node.values for node in nodes])
-
-    def _encoder(self, modality: Modality) -> Encoder:
-        if modality not in self._encoders:
-            self._encoders[modality] = make_encoder(modality, self.home.manifest.encoder_names[modality.value])
-        return self._encoders[modality]
+        return encode_groups(self.home.encoders[node_type.modality], [node.values for node in nodes])
 
     def status(self) -> EngineStatus:
         manifest = self.home.manifest
@@ -191,6 +186,11 @@ def chosen_encoders(settings: Settings) -> dict[Modality, str | None]:
     return {Modality.PROTEIN: settings.protein_encoder, Modality.MOLECULE: settings.molecule_encoder, Modality.TEXT: settings.text_encoder}
 
 
+def source_of(settings: Settings) -> Source:
+    """Where the settings say that the weights of foundation models lie, and how these are run."""
+    return Source(settings.weights, settings.device, settings.precision, settings.remote_code)
+
+
 def build(
     settings: Settings, progress: Progress, *, train: bool = False, official: OfficialTraining | None = None
 ) -> tuple[Manifest, KnowledgeGraph]:
@@ -202,7 +202,9 @@ def build(
 def _options(settings: Settings, train: bool, official: OfficialTraining | None) -> BuildOptions:
     encoders = {m: name or DEFAULT_ENCODERS[m] for m, name in chosen_encoders(settings).items()}
     kind, official = settings.bridge or "default", official or OfficialTraining()
-    return BuildOptions(encoders, kind, settings.epochs, settings.device, settings.seed, train, official)
+    return BuildOptions(
+        encoders, kind, settings.epochs, settings.device, settings.seed, train, official, source_of(settings), settings.cache
+    )
 
 
 def follow_build(settings: Settings, progress: Progress, *, train: bool, official: OfficialTraining) -> bool:
@@ -252,7 +254,7 @@ def open_engine(settings: Settings | None = None, progress: Progress | None = No
         _check_fits(manifest, settings)
     if settings.graph == "starter" and (manifest is None or (manifest.stages != STAGES and manifest.graph_name == "starter")):
         build(settings, progress or (lambda _stage, _done, _total: None))
-    return Engine(open_home(path), settings)
+    return Engine(open_home(path, source_of(settings)), settings)
 
 
 def _check_fits(manifest: Manifest, settings: Settings) -> None:
@@ -296,7 +298,8 @@ def evaluate_retrieval(
         if split not in SPLITS:
             raise InputError(f"There is no split {split!r}.", f"Valid names: {', '.join(SPLITS)}.")
         graph = load_graph_of(settings)
-        encoders = {m: make_encoder(m, name or DEFAULT_ENCODERS[m]) for m, name in chosen_encoders(settings).items()}
+        source = source_of(settings)
+        encoders = {m: make_encoder(m, name or DEFAULT_ENCODERS[m], source) for m, name in chosen_encoders(settings).items()}
         return assess_split(graph, encoders, split, what, fraction, baselines, training, progress, saved)
     from biobridge_rag.graph.primekg import load_unseen
 
@@ -305,7 +308,7 @@ def evaluate_retrieval(
         build(settings, progress)
     else:
         _check_fits(manifest, settings)
-    home = open_home(settings.home_path)
+    home = open_home(settings.home_path, source_of(settings))
     try:
         held, engine = load_unseen(unseen, home.graph), Engine(home, settings)
         scorer = TailScorer(home.graph, home.tables, home.projections, home.bridge, home.likeness)

@@ -25,6 +25,7 @@ from biobridge_rag.bridge.model import load_bridge, save_bridge, unit
 from biobridge_rag.bridge.training import MAX_PAIRS, LeftOut, TrainingOptions, train_default
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.cache import cached_embeddings, save_array
+from biobridge_rag.encoders.weights import ANYWHERE, Source
 from biobridge_rag.errors import HomeError, HomeMismatchError, InputError
 from biobridge_rag.graph.artefact import load_saved_graph, save_graph
 from biobridge_rag.homes import STAGES, aligner_of, open_array, open_home, read_fusions
@@ -60,7 +61,8 @@ class OfficialTraining:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What a build is asked for; None means the default, or in a home that exists, what it was built with."""
+    """What a build is asked for; None means the default, or in a home that exists, what it was built with. source: where the weights of
+    foundation models lie; cache: a folder of embeddings that several homes share."""
 
     encoders: Mapping[Modality, str]
     bridge: str = "default"
@@ -69,6 +71,8 @@ class BuildOptions:
     seed: int = 0
     train: bool = False
     official: OfficialTraining = OfficialTraining()
+    source: Source = ANYWHERE
+    cache: Path | None = None
 
 
 def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progress: Progress) -> Manifest:
@@ -80,7 +84,7 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
     _check_device(options.device)
     if options.bridge != "official" and options.official != OfficialTraining():
         raise InputError("Patience, balance, negatives and a log folder are options of the official bridge.", "Add --bridge official.")
-    encoders = {m: make_encoder(m, name) for m, name in sorted(options.encoders.items())}
+    encoders = {m: make_encoder(m, name, options.source) for m, name in sorted(options.encoders.items())}
     epochs = options.epochs if options.epochs is not None else DEFAULT_EPOCHS[options.bridge]
     wanted = Manifest(
         graph_name=graph.name,
@@ -94,6 +98,7 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
         versions={name: version_of(name) for name in VERSIONED},
         skipped=dict(graph.skipped),
         training=options.official.chosen(),
+        weights=str(options.source.weights.resolve()) if options.source.weights else "",
     )
     with writing(path):
         manifest = read_manifest(path)

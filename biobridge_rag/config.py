@@ -30,6 +30,10 @@ class Settings(BaseSettings):
     bridge: Literal["default", "official"] | None = None
     epochs: int | None = Field(default=None, ge=1, le=1000)
     device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["fp32", "fp16", "bf16"] | None = None
+    weights: Path | None = None
+    remote_code: bool = False
+    cache: Path | None = None
     seed: int = Field(default=0, ge=0, lt=2**31)
     host: str = "127.0.0.1"
     port: int = Field(default=7860, ge=1, le=65535)

@@ -6,7 +6,7 @@ Knows: what a build leaves on disk. Does not know: how it was built, settings, t
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from biobridge_rag.bridge.model import load_bridge
 from biobridge_rag.bridge.training import MAX_PAIRS
-from biobridge_rag.encoders import make_encoder
+from biobridge_rag.encoders import HeldEncoder, is_foundation, make_encoder
+from biobridge_rag.encoders.weights import ANYWHERE, Source
 from biobridge_rag.errors import HomeError, HomeMismatchError, InputError
 from biobridge_rag.graph.artefact import load_saved_graph
 from biobridge_rag.retrieval.fusion import Fusion
 from biobridge_rag.retrieval.likeness import Likeness
 from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex, collection_name
 from biobridge_rag.store.manifest import Manifest, read_manifest
-from biobridge_rag.types import Aligner, AligningEncoder, Bridge, Encoder, KnowledgeGraph, NodeType, Relation, Vectors
+from biobridge_rag.types import Aligner, AligningEncoder, Bridge, Encoder, KnowledgeGraph, Modality, NodeType, Relation, Vectors
 
 MEND = "Run the same biobridge-rag build (or import-official) again: it makes the damaged part again and keeps the rest."
 STAGES = ("graph", "embeddings", "bridge", "index")
@@ -42,10 +43,12 @@ class Home:
     likeness: dict[NodeType, Likeness]
     fusions: dict[Relation, Fusion]
     index: NodeIndex
+    encoders: dict[Modality, Encoder]
 
 
-def open_home(path: Path) -> Home:
-    """Opens a finished home and checks that its parts belong together. Raises HomeError or HomeMismatchError in one line."""
+def open_home(path: Path, source: Source = ANYWHERE) -> Home:
+    """Opens a finished home and checks that its parts belong together. source: where the weights of its foundation models lie, if not
+    where the manifest says. Raises HomeError or HomeMismatchError in one line."""
     manifest = read_manifest(path)
     if manifest is None:
         raise InputError(f"There is no built home in {path}.", "Run biobridge-rag build --graph DIR --home DIR first.")
@@ -61,14 +64,10 @@ def open_home(path: Path) -> Home:
     if digest != manifest.bridge_sha256:
         raise HomeError(f"The bridge in {path} is not the one that its manifest names.", MEND)
     tables, projections, likeness = {}, {}, {}
+    encoders = {m: _encoder(path, manifest, m, source) for m in sorted({t.modality for t in graph.by_type})}
     for node_type, positions in graph.by_type.items():
         modality = node_type.modality
-        encoder = make_encoder(modality, manifest.encoder_names[modality.value])
-        if encoder.id != manifest.encoders[modality.value]:
-            raise HomeMismatchError(
-                f"The home {path} was built with the encoder {manifest.encoders[modality.value]!r}; this version's is {encoder.id!r}.",
-                "Build it again in an empty folder.",
-            )
+        encoder = encoders[modality]
         found = sorted((path / "embeddings").glob(f"{node_type.slug}-*.npy"))
         projected = path / "projections" / f"{node_type.slug}.npy"
         if len(found) != 1 or not projected.exists():
@@ -85,7 +84,21 @@ def open_home(path: Path) -> Home:
             if counts.get(collection_name(node_type, space)) != len(positions):
                 index.close()
                 raise HomeError(f"The index in {path} lacks {node_type.label} nodes.", MEND)
-    return Home(path, manifest, graph, bridge, tables, projections, likeness, fusions, index)
+    return Home(path, manifest, graph, bridge, tables, projections, likeness, fusions, index, encoders)
+
+
+def _encoder(path: Path, manifest: Manifest, modality: Modality, source: Source) -> Encoder:
+    name, id = manifest.encoder_names[modality.value], manifest.encoders[modality.value]
+    if is_foundation(modality, name):
+        if source.weights is None and manifest.weights and (kept := Path(manifest.weights)).exists():
+            source = replace(source, weights=kept)
+        return HeldEncoder(modality, name, id, manifest.dims[modality.value], source)
+    encoder = make_encoder(modality, name)
+    if encoder.id != id:
+        raise HomeMismatchError(
+            f"The home {path} was built with the encoder {id!r}; this version's is {encoder.id!r}.", "Build it again in an empty folder."
+        )
+    return encoder
 
 
 def _likeness(graph: KnowledgeGraph, path: Path, node_type: NodeType, table: Vectors, encoder: Encoder) -> Likeness:

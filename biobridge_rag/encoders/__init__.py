@@ -1,14 +1,17 @@
-"""Frozen encoders: a node's value in, a unit-length vector out. `ENCODERS` names them by modality.
+"""Frozen encoders: a node's value in, a unit-length vector out. `ENCODERS` names the offline ones by modality, `FOUNDATION` makes the
+foundation models, whose weights lie somewhere on this machine.
 
 Knows: which encoders there are. Does not know: graphs, caches on disk, what the vectors are used for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 
-from biobridge_rag.errors import InputError
-from biobridge_rag.types import Encoder, Modality
+from biobridge_rag.encoders.weights import ANYWHERE, Source
+from biobridge_rag.errors import HomeMismatchError
+from biobridge_rag.types import Encoder, Modality, Vectors
 
 
 def _kmer() -> Encoder:
@@ -42,14 +45,68 @@ ENCODERS: dict[Modality, dict[str, Callable[[], Encoder]]] = {
 }
 
 
-def make_encoder(modality: Modality, name: str) -> Encoder:
-    """The encoder of that name, or what stands for one where the name is the id of released vectors. Raises InputError listing the
-    valid names."""
+def _esm(name: str, source: Source) -> Encoder:
+    from biobridge_rag.encoders.esm import make_esm
+
+    return make_esm(name, source)
+
+
+def _molecular(name: str, source: Source) -> Encoder:
+    from biobridge_rag.encoders.chemical import make_molecule
+
+    return make_molecule(name, source)
+
+
+def _language(name: str, source: Source) -> Encoder:
+    from biobridge_rag.encoders.language import make_text
+
+    return make_text(name, source)
+
+
+FOUNDATION: dict[Modality, Callable[[str, Source], Encoder]] = {
+    Modality.PROTEIN: _esm,
+    Modality.MOLECULE: _molecular,
+    Modality.TEXT: _language,
+}
+
+
+def is_foundation(modality: Modality, name: str) -> bool:
+    """Whether the name is not that of an offline encoder, nor of released vectors."""
+    from biobridge_rag.encoders.released import is_released
+
+    return name not in ENCODERS[modality] and not is_released(name)
+
+
+def make_encoder(modality: Modality, name: str, source: Source = ANYWHERE) -> Encoder:
+    """The encoder of that name, or what stands for one where the name is the id of released vectors. source: where weights may lie;
+    they are looked for when the encoder is first used. Raises InputError listing the valid names."""
     from biobridge_rag.encoders.released import ReleasedEncoder, is_released
 
     if is_released(name):
         return ReleasedEncoder(modality, name)
-    known = ENCODERS[modality]
-    if name not in known:
-        raise InputError(f"There is no {modality.value} encoder named {name!r}.", f"Valid names: {', '.join(sorted(known))}.")
-    return known[name]()
+    if name in ENCODERS[modality]:
+        return ENCODERS[modality][name]()
+    return FOUNDATION[modality](name, source)
+
+
+class HeldEncoder:
+    """A foundation model that a home was built with, by its id. Its weights are needed, and checked to be the same, only when there is
+    something to encode: without them, the nodes of the graph can still be asked for."""
+
+    def __init__(self, modality: Modality, name: str, id: str, dim: int, source: Source) -> None:
+        self.modality, self.id, self.dim = modality, id, dim
+        self._name, self._source = name, source
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        encoder = make_encoder(self.modality, self._name, self._source)
+        if encoder.id != self.id:
+            raise HomeMismatchError(
+                f"The home was built with the encoder {self.id!r}; the weights found here make {encoder.id!r}.",
+                "Name the weights that it was built with by --weights.",
+            )
+        return encoder
+
+    def encode(self, values: Sequence[str]) -> Vectors:
+        """(n, dim). Raises InputError where the weights are missing, HomeMismatchError where they are others."""
+        return self._encoder.encode(values)

@@ -39,6 +39,9 @@ class Source:
             raise InputError(f"The weights {self.weights} are not there.", "Name a file or a folder that exists.")
 
 
+ANYWHERE = Source()
+
+
 def checkpoint_folder() -> Path:
     """Where fair-esm's own download puts its files."""
     import torch

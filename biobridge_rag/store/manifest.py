@@ -21,7 +21,7 @@ _GO_ON = "Free some space, then run the same command again: it goes on where it 
 @dataclass(frozen=True)
 class Manifest:
     """What a home was built from. encoders: modality -> id, which changes with the encoder's output; training: options of the
-    bridge's training that are not the default.
+    bridge's training that are not the default; weights: the file or folder that foundation models were read from, if one was named.
 
     `stages` lists those that are finished, in order; a build goes on after the last one."""
 
@@ -37,6 +37,7 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     training: dict[str, float] = field(default_factory=dict)
+    weights: str = ""
     stages: tuple[str, ...] = ()
     format: int = FORMAT
 
