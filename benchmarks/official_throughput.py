@@ -171,7 +171,7 @@ def main() -> None:
     training, node_types, relation_types = training_set(data, torch.device("cpu"))
     dims = {i: data.tables[t].shape[1] for t, i in node_types.items()}
     network = OfficialNetwork(len(node_types), len(relation_types), dims, hidden, layers).train()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
     rows, objective, rng = PerRow(data, training, network, 1), Objective(network, training, NEGATIVES, False), np.random.default_rng(2)
     batches = training.batches(given.batch, 0.0, rng)
     batches = [batches[i] for i in rng.choice(len(batches), min(given.steps + 1, len(batches)), replace=False)]

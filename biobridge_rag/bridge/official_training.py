@@ -180,7 +180,7 @@ class _Training:
         self.size = run["batch"] or int(np.clip(self.data.count.sum() // 20, 32, BATCH))
         lengths = [len(self.batches(e)) for e in range(run["epochs"])]
         self.before = np.concatenate([[0], np.cumsum(lengths)])
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
         self.epoch, self.step, self.seconds, self.finished = 0, 0, 0.0, False
         self.loss = torch.zeros((), dtype=torch.float64, device=self.data.device)  # summed over this process's triples of the epoch
         self.rows: list[EpochRow] = []
