@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from io import FileIO
 from pathlib import Path
-from typing import Any
 
 from biobridge_rag.types import Vectors
 
@@ -130,31 +129,32 @@ class Writer:
     Errors of the operating system pass through; the writer must then be closed, and the next one cuts off what was half written."""
 
     def __init__(self, folder: Path, layout: Layout) -> None:
+        from filelock import Timeout
+
         self._layout = layout
-        self._lock: Any = None
-        self.path, self._file, self._end = self._take(folder)
-
-    def _take(self, folder: Path) -> tuple[Path, FileIO, int]:
-        from filelock import FileLock, Timeout
-
-        for path in _candidates(folder, self._layout):
-            lock = FileLock(path.with_suffix(".lock"), timeout=0)
+        new = folder / f"{secrets.token_hex(8)}{SUFFIX}"
+        for path in [*_with_room(folder, layout), new]:
             try:
-                lock.acquire()
-            except Timeout:
-                continue
-            try:
-                file = FileIO(path, "ab")
-                end = scan(path, 0, self._layout).end
-                file.truncate(end)
-                if not end:
-                    _sync(folder)
-            except BaseException:
-                lock.release()
-                raise
-            self._lock = lock
-            return path, file, end
-        raise AssertionError("a new shard is always free")
+                self._open(path)
+                break
+            except (Timeout, PermissionError):
+                if path == new:
+                    raise
+
+    def _open(self, path: Path) -> None:
+        from filelock import FileLock
+
+        self.path, self._lock = path, FileLock(path.with_suffix(".lock"), timeout=0)
+        self._lock.acquire()
+        try:
+            self._file = FileIO(path, "ab")
+            self._end = scan(path, 0, self._layout).end
+            self._file.truncate(self._end)
+            if not self._end:
+                _sync(path.parent)
+        except BaseException:
+            self._lock.release()
+            raise
 
     @property
     def full(self) -> bool:
@@ -182,14 +182,13 @@ class Writer:
         self._lock.release()
 
 
-def _candidates(folder: Path, layout: Layout) -> Iterator[Path]:
-    """Shards of this layout with room, then a new one, named at random."""
+def _with_room(folder: Path, layout: Layout) -> Iterator[Path]:
+    """Shards of this layout that are not full."""
     for path in shards(folder):
         with FileIO(path) as file:
             begin = file.read(len(layout.prefix))
             if layout.prefix.startswith(begin) and os.fstat(file.fileno()).st_size < LIMIT:
                 yield path
-    yield folder / f"{secrets.token_hex(8)}{SUFFIX}"
 
 
 def _sync(folder: Path) -> None:
