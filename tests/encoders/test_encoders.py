@@ -1,6 +1,7 @@
 """The offline encoders: deterministic, unit length, sensible neighbours, versioned, loud about bad values."""
 
 import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -157,7 +158,7 @@ def test_no_room_is_one_line(tmp_path, monkeypatch) -> None:  # type: ignore[no-
     def full(*_args, **_kwargs):  # type: ignore[no-untyped-def]
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DiskFullError, match="No space left"):
         cached_embeddings(tmp_path, "disease", Counting(), [("a",)])
     assert not list(tmp_path.rglob("*.tmp"))

@@ -247,7 +247,7 @@ def test_kill_and_ctrl_c_at_any_stage_lose_nothing(cli: Cli, undisturbed: Undist
     home = tmp_path / "home"
     arguments = ("build", "--graph", undisturbed.graph, "--home", home, "--json")
     for stage, sign, code, stages in (
-        ("encoding drug", "SIGKILL", -signal.SIGKILL, ["graph"]),
+        ("encoding drug (characters)", "SIGKILL", -signal.SIGKILL, ["graph"]),
         ("aligning sequences", "SIGKILL", -signal.SIGKILL, ["graph"]),
         ("learning fusion", "SIGINT", 130, STAGES[:2]),
         ("indexing drug.frozen", "SIGKILL", -signal.SIGKILL, STAGES[:3]),
