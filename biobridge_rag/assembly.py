@@ -14,7 +14,6 @@ from typing import Any
 from biobridge_rag.building import DEFAULT_ENCODERS, DEFAULT_EPOCHS, BuildOptions, OfficialTraining, build_home
 from biobridge_rag.config import Settings
 from biobridge_rag.encoders import make_encoder
-from biobridge_rag.encoders.cache import encode_groups
 from biobridge_rag.encoders.weights import Source
 from biobridge_rag.errors import BiobridgeError, HomeMismatchError, InputError
 from biobridge_rag.homes import STAGES, Home, open_home
@@ -73,11 +72,11 @@ class Engine:
 
     def encode_values(self, node_type: NodeType, values: Sequence[str]) -> Vectors:
         """(n, dim) unit vectors of values by the home's encoder of that type."""
-        return self.home.encoders[node_type.modality].encode(list(values))
+        return self.home.encode(node_type, [(value,) for value in values])
 
     def encode_nodes(self, node_type: NodeType, nodes: Sequence[Node]) -> Vectors:
         """(n, dim) unit vectors of nodes that the graph does not hold."""
-        return encode_groups(self.home.encoders[node_type.modality], [node.values for node in nodes])
+        return self.home.encode(node_type, [node.values for node in nodes])
 
     def status(self) -> EngineStatus:
         manifest = self.home.manifest

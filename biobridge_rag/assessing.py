@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from biobridge_rag.building import Progress, compare, embed, train_parts
-from biobridge_rag.encoders.cache import encode_groups
+from biobridge_rag.encoders.cache import encode_groups, load_centre
 from biobridge_rag.errors import InputError
 from biobridge_rag.evaluation.baselines import OURS, SIMPLE, KernelRidge, RetrieverScorer, check_baselines
 from biobridge_rag.evaluation.calibration import assess_calibration
@@ -165,7 +165,8 @@ def assess_split(
         def encode(node_type: NodeType, positions: list[int]) -> Vectors:
             if held.rows is not None:
                 return np.asarray(kept[node_type][held.rows[positions]], dtype=np.float32)
-            return encode_groups(encoders[node_type.modality], [held.unseen.nodes[i].values for i in positions])
+            centre = load_centre(Path(scratch) / "embeddings", node_type.slug)
+            return encode_groups(encoders[node_type.modality], [held.unseen.nodes[i].values for i in positions], centre)
 
         notes = []
         if leaked:

@@ -114,7 +114,7 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
         if "graph" not in manifest.stages:
             save_graph(graph, path / "graph")
             manifest = finish(path, manifest, "graph")
-        tables = embed(graph, path, encoders, progress)
+        tables = embed(graph, path, encoders, progress, options.cache)
         likeness = compare(graph, path, tables, encoders, progress)
         manifest = finish(path, manifest, "embeddings")
         if "bridge" not in manifest.stages or options.train:
@@ -184,11 +184,15 @@ def version_of(name: str) -> str:
         return ""
 
 
-def embed(graph: KnowledgeGraph, path: Path, encoders: Mapping[Modality, Encoder], progress: Progress) -> dict[NodeType, Vectors]:
+def embed(
+    graph: KnowledgeGraph, path: Path, encoders: Mapping[Modality, Encoder], progress: Progress, cache: Path | None = None
+) -> dict[NodeType, Vectors]:
+    """The unit vectors (n, dim) of all nodes by type, kept in `path`/embeddings. cache: a folder of embeddings that several builds share."""
     out = {}
     for node_type, positions in graph.by_type.items():
         groups = [graph.nodes[i].values for i in positions]
-        out[node_type] = cached_embeddings(path / "embeddings", node_type.slug, encoders[node_type.modality], groups, progress)
+        encoder = encoders[node_type.modality]
+        out[node_type] = cached_embeddings(path / "embeddings", node_type.slug, encoder, groups, progress, cache)
     return out
 
 

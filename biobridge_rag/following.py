@@ -36,7 +36,7 @@ def follow(graph: KnowledgeGraph, path: Path, options: BuildOptions, progress: P
     from biobridge_rag.bridge.official_training import train_official
 
     encoders = {m: make_encoder(m, name, options.source) for m, name in sorted(options.encoders.items())}
-    tables = {t.value: x for t, x in embed(graph, path, encoders, progress).items()}
+    tables = {t.value: x for t, x in embed(graph, path, encoders, progress, options.cache).items()}
     epochs = options.epochs if options.epochs is not None else DEFAULT_EPOCHS[options.bridge]
     train_official(
         graph, tables, epochs=epochs, seed=options.seed, device=options.device, progress=progress,

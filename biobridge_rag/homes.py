@@ -6,6 +6,7 @@ Knows: what a build leaves on disk. Does not know: how it was built, settings, t
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from biobridge_rag.bridge.model import load_bridge
 from biobridge_rag.bridge.training import MAX_PAIRS
 from biobridge_rag.encoders import HeldEncoder, is_foundation, make_encoder
+from biobridge_rag.encoders.cache import encode_groups, load_centre
 from biobridge_rag.encoders.weights import ANYWHERE, Source
 from biobridge_rag.errors import HomeError, HomeMismatchError, InputError
 from biobridge_rag.graph.artefact import load_saved_graph
@@ -44,6 +46,11 @@ class Home:
     fusions: dict[Relation, Fusion]
     index: NodeIndex
     encoders: dict[Modality, Encoder]
+
+    def encode(self, node_type: NodeType, groups: Sequence[tuple[str, ...]]) -> Vectors:
+        """(n, dim) unit vectors of nodes that the graph does not hold, each with its values, comparable with the type's table."""
+        centre = load_centre(self.path / "embeddings", node_type.slug)
+        return encode_groups(self.encoders[node_type.modality], groups, centre)
 
 
 def open_home(path: Path, source: Source = ANYWHERE) -> Home:

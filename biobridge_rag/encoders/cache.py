@@ -5,6 +5,10 @@ Knows: encoders, stores, files. Does not know: graphs beyond a list of values, t
 A table of n nodes is written as `<name>-<key>.npy`, where the key is a hash of the encoder id and all values. What is encoded goes
 into an EmbeddingStore first: one that outlives the build where its folder is given, else one beside the tables that is removed when
 the table is whole. Every file is written beside its place and renamed into it.
+
+The vectors of foundation models all point much the same way, whatever they stand for (Ethayarajh 2019, arXiv 1909.00512), so that
+cosines between them tell little. Where an encoder says so (`centred`), the mean of a table is taken off its rows, which are then
+scaled to length 1 again (Mu & Viswanath 2018, arXiv 1702.01417); the mean is kept as `<name>-<key>.centre` for queries.
 """
 
 from __future__ import annotations
@@ -86,9 +90,22 @@ def content_key(encoder_id: str, values: Sequence[tuple[str, ...]]) -> str:
     return digest.hexdigest()[:16]
 
 
-def encode_groups(encoder: Encoder, groups: Sequence[tuple[str, ...]]) -> Vectors:
-    """One unit vector a node, (n, dim): a node with several values gets the mean of their vectors, scaled to length 1."""
-    return _means(encoder.encode([value for group in groups for value in group]), groups)
+def encode_groups(encoder: Encoder, groups: Sequence[tuple[str, ...]], centre: Vectors | None = None) -> Vectors:
+    """One unit vector a node, (n, dim): a node with several values gets the mean of their vectors, scaled to length 1. centre (dim,):
+    that of the table which the vectors are compared with, if it has one."""
+    vectors = _means(encoder.encode([value for group in groups for value in group]), groups)
+    return vectors if centre is None else _around(vectors, centre)
+
+
+def _around(vectors: Vectors, centre: Vectors) -> Vectors:
+    off = vectors - centre
+    return np.asarray(off / np.maximum(np.linalg.norm(off, axis=1, keepdims=True), 1e-12), dtype=np.float32)
+
+
+def load_centre(directory: Path, name: str) -> Vectors | None:
+    """(dim,) the mean that was taken off the table `name` in this folder; None where none was."""
+    found = sorted(directory.glob(f"{name}-*.centre"))
+    return np.array(_load(found[0])) if found else None
 
 
 def _means(vectors: Vectors, groups: Sequence[tuple[str, ...]]) -> Vectors:
@@ -204,7 +221,12 @@ def cached_embeddings(
         return table
     with EmbeddingStore(store_folder or directory / "store", encoder.id, encoder.dim) as store:
         fill(store, encoder, values, progress, f"encoding {name}")
-        _save(path, np.dtype(np.float32), (len(groups), encoder.dim), _rows(store, groups))
+        rows, centre = _rows(store, groups), None
+        if getattr(encoder, "centred", False) and len(groups) > 1:
+            centre = np.asarray(sum(block.sum(axis=0, dtype=np.float64) for block in rows) / len(groups), dtype=np.float32)
+            save_array(path.with_suffix(".centre"), centre)
+            rows = (_around(block, centre) for block in _rows(store, groups))
+        _save(path, np.dtype(np.float32), (len(groups), encoder.dim), rows)
     if store_folder is None:
         _remove(store)
     _drop_parts(directory, name)
