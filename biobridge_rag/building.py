@@ -187,7 +187,7 @@ def version_of(name: str) -> str:
 def embed(
     graph: KnowledgeGraph, path: Path, encoders: Mapping[Modality, Encoder], progress: Progress, cache: Path | None = None
 ) -> dict[NodeType, Vectors]:
-    """The unit vectors (n, dim) of all nodes by type, kept in `path`/embeddings. cache: a folder of embeddings that several builds share."""
+    """The unit vectors (n, dim) of all nodes by type, kept in `path`/embeddings. cache: a folder that several builds share."""
     out = {}
     for node_type, positions in graph.by_type.items():
         groups = [graph.nodes[i].values for i in positions]

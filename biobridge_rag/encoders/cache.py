@@ -98,8 +98,10 @@ def encode_groups(encoder: Encoder, groups: Sequence[tuple[str, ...]], centre: V
 
 
 def _around(vectors: Vectors, centre: Vectors) -> Vectors:
+    """A vector that is the centre itself stays as it is."""
     off = vectors - centre
-    return np.asarray(off / np.maximum(np.linalg.norm(off, axis=1, keepdims=True), 1e-12), dtype=np.float32)
+    norms = np.linalg.norm(off, axis=1, keepdims=True)
+    return np.asarray(np.where(norms > 1e-6, off / np.maximum(norms, 1e-12), vectors), dtype=np.float32)
 
 
 def load_centre(directory: Path, name: str) -> Vectors | None:

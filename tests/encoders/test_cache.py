@@ -278,3 +278,36 @@ def test_a_table_after_kills_is_that_of_an_undisturbed_build(tmp_path: Path) -> 
     table = cached_embeddings(tmp_path, "protein", encoder, single(0, 2000))
     assert np.array_equal(table, truth(names(0, 2000))) and sum(encoder.sizes) == left
     assert [p.suffix for p in tmp_path.iterdir()] == [".npy"]
+
+
+class Leaning(Blocks):
+    """Vectors that all point one way, as foundation models give them."""
+
+    id, centred = "leaning-v1", True
+
+    def encode(self, values: Sequence[str]) -> np.ndarray:
+        shared = np.full(self.dim, 5.0 / np.sqrt(self.dim), dtype=np.float32)
+        leaning = shared + super().encode(values)
+        return np.asarray(leaning / np.linalg.norm(leaning, axis=1, keepdims=True), dtype=np.float32)
+
+
+def test_a_centred_encoders_table_has_the_mean_taken_off_and_queries_too(tmp_path: Path) -> None:
+    encoder, groups = Leaning(), [(name,) for name in names(3000)]
+    plain = encoder.encode([name for (name,) in groups])
+    table = cached_embeddings(tmp_path, "t", encoder, groups)
+    off = plain - plain.mean(axis=0)
+    assert np.allclose(table, off / np.linalg.norm(off, axis=1, keepdims=True), atol=1e-5)
+    assert (plain[:100] @ plain[:100].T).min() > 0.8 and abs((table[:100] @ table[100:200].T).mean()) < 0.05
+    centre = cache.load_centre(tmp_path, "t")
+    assert centre is not None and np.allclose(encode_groups(encoder, groups[:5], centre), table[:5], atol=1e-5)
+    assert np.array_equal(cached_embeddings(tmp_path, "t", encoder, groups), table)
+
+
+def test_other_encoders_tables_have_no_centre(tmp_path: Path) -> None:
+    cached_embeddings(tmp_path, "t", Blocks(), [("a",), ("b",)])
+    assert cache.load_centre(tmp_path, "t") is None
+
+
+def test_a_vector_at_the_centre_stays_as_it_is(tmp_path: Path) -> None:
+    table = cached_embeddings(tmp_path, "t", Leaning(), [("a",), ("a",)])
+    assert np.allclose(np.linalg.norm(table, axis=1), 1.0) and np.allclose(table, Leaning().encode(["a", "a"]), atol=1e-6)
