@@ -292,7 +292,7 @@ class Leaning(Blocks):
 
 
 def test_a_centred_encoders_table_has_the_mean_taken_off_and_queries_too(tmp_path: Path) -> None:
-    encoder, groups = Leaning(), [(name,) for name in names(3000)]
+    encoder, groups = Leaning(), [(name,) for name in names(0, 3000)]
     plain = encoder.encode([name for (name,) in groups])
     table = cached_embeddings(tmp_path, "t", encoder, groups)
     off = plain - plain.mean(axis=0)
