@@ -7,8 +7,8 @@ that file by both sides; speed does not depend on what the weights are. The sequ
 or with --graph those of a graph directory, N of them drawn by the seed and kept in the order of the file.
 
 The loop is fair-esm as most scripts use it: batches of 8 in file order, cut at 1,022 residues, mean over residues. Ours reads longer
-sequences whole, in overlapping windows, so its work on them is about twice the loop's or more for each residue that counts; residues
-are those that enter an embedding. Both clocks are printed: on a machine that does other work too, the processor's is the fairer.
+sequences whole, in overlapping windows, so most of their residues pass the model twice; what is counted is each residue that enters an
+embedding, once. Both clocks are printed: on a machine that does other work too, the processor's is the fairer.
 """
 
 from __future__ import annotations

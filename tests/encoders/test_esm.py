@@ -9,6 +9,7 @@ import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import esm
 import numpy as np
@@ -237,6 +238,26 @@ def test_weights_that_are_no_numbers_are_told(esm2: tuple[Path, torch.nn.Module]
     torch.save(data, tmp_path / "broken.pt")
     with pytest.raises(BiobridgeError, match="no finite numbers"):
         make_esm(str(tmp_path / "broken.pt"), Source()).encode(["MKT"])
+
+
+def test_batches_follow_the_free_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = make_esm(ESM2, Source(device="cuda"))
+    encoder.__dict__["_model"] = SimpleNamespace(config=SimpleNamespace(hidden_size=320, intermediate_size=1280))
+    budgets = []
+    for free in (0, 10**9, 10**12):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free: (free, 10**12))
+        budgets.append(encoder._budget())
+    assert budgets[0] == WINDOW + 2 < budgets[1] < budgets[2] <= 65_536
+
+
+def test_a_gpu_without_room_is_one_line() -> None:
+    def full(*_args: object, **_kwargs: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    encoder = make_esm(ESM2, Source())
+    encoder.__dict__["_model"] = full
+    with pytest.raises(BiobridgeError, match="batch of 5 tokens"):
+        encoder.encode(["MKT"])
 
 
 def small(monkeypatch: pytest.MonkeyPatch, name: str, architecture: str) -> None:
