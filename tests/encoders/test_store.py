@@ -269,6 +269,14 @@ def test_a_copy_of_the_first_row_takes_over_when_its_batch_is_damaged(tmp_path: 
         assert np.array_equal(store.read(["b"]), truth(["b"])) and store.damaged == 2
 
 
+def test_what_another_wrote_to_a_shard_is_seen_by_who_goes_on_with_it(tmp_path: Path) -> None:
+    with opened(tmp_path) as late:
+        with opened(tmp_path) as other:
+            other.append(["a"], truth(["a"]))
+        late.append(["b"], truth(["b"]))
+        assert len(shards(late.folder)) == 1 and np.array_equal(late.read(["a", "b"]), truth(["a", "b"]))
+
+
 # The disk
 
 
