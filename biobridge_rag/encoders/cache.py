@@ -157,7 +157,7 @@ def fill(store: EmbeddingStore, encoder: Encoder, values: Sequence[str], progres
             grouped.add(finished, vectors)
             done += sum(map(len, finished))
             progress(stage, min(done, total), total)
-    if lost := len(store.missing(values)):
+    if grouped.added < len(wanted) and (lost := len(store.missing(values))):
         raise BiobridgeError(f"The encoder {encoder.id!r} gave no vector for {lost:,} of {len(wanted):,} values.")
     return len(wanted)
 
@@ -169,13 +169,15 @@ def _blocks(encoder: Encoder, values: Sequence[str]) -> Iterator[tuple[Indices, 
 
 
 class _Grouped:
-    """Adds rows to a store when there are enough of them or some time has passed, and the rest on leaving, even by an error."""
+    """Adds rows to a store when there are enough of them or some time has passed, and the rest on leaving, even by an error. added: how
+    many the store took."""
 
     def __init__(self, store: EmbeddingStore) -> None:
         self._store = store
         self._values: list[str] = []
         self._vectors: list[Vectors] = []
         self._since = time.monotonic()
+        self.added = 0
 
     def __enter__(self) -> _Grouped:
         return self
@@ -185,7 +187,7 @@ class _Grouped:
 
     def add(self, values: Sequence[str], vectors: Vectors) -> None:
         if not self._values and len(values) >= _GROUPED_ROWS:
-            self._store.append(values, vectors)
+            self.added += self._store.append(values, vectors)
             return
         self._vectors.append(self._store.checked(vectors, values))
         self._values.extend(values)
@@ -196,7 +198,7 @@ class _Grouped:
         values, vectors = self._values, self._vectors
         self._values, self._vectors, self._since = [], [], time.monotonic()
         if values:
-            self._store.append(values, vectors[0] if len(vectors) == 1 else np.concatenate(vectors))
+            self.added += self._store.append(values, vectors[0] if len(vectors) == 1 else np.concatenate(vectors))
 
 
 def cached_embeddings(

@@ -80,8 +80,8 @@ class EmbeddingStore:
         places = np.flatnonzero(self._find(keys) < 0)
         return places[_first_places(keys[places])]
 
-    def append(self, values: Sequence[str], vectors: Vectors) -> None:
-        """Adds the rows of values that are not there yet; they are on disk when this returns. vectors: (n, dim).
+    def append(self, values: Sequence[str], vectors: Vectors) -> int:
+        """Adds the rows of values that are not there yet, on disk when this returns, and returns their number. vectors: (n, dim).
 
         Raises BiobridgeError for another shape, a row of zeros or a number that is not finite, DiskFullError where there is no room,
         HomeError where the folder cannot be written; nothing of `vectors` is kept then."""
@@ -90,7 +90,7 @@ class EmbeddingStore:
         places = np.flatnonzero(self._find(keys) < 0)
         places = places[_first_places(keys[places])]
         if not len(places):
-            return
+            return 0
         if len(places) < len(values):
             keys, vectors = keys[places], vectors[places]
         try:
@@ -103,6 +103,7 @@ class EmbeddingStore:
             raise
         self._add(writer.path, [batch], checked=True)
         self._ends[writer.path] = batch.offset + 4 * self.dim * batch.rows
+        return batch.rows
 
     def checked(self, vectors: Vectors, values: Sequence[str]) -> Vectors:
         """The vectors as float32 in C order; raises BiobridgeError where they cannot be the rows of these values."""
@@ -113,22 +114,30 @@ class EmbeddingStore:
             raise self._bad(f"gave something that is no table of numbers ({type(vectors).__name__})") from error
         if out.shape != (len(values), self.dim):
             raise self._bad(f"gave vectors of the shape {out.shape} where {(len(values), self.dim)} is needed")
-        for what, good in (("numbers that are not finite", np.isfinite(out).all(axis=1)), ("a vector of zeros", out.any(axis=1))):
+        low, high = out.min(axis=1), out.max(axis=1)  # both are NaN where one number is
+        for what, good in (
+            ("numbers that are not finite", np.isfinite(low) & np.isfinite(high)),
+            ("a vector of zeros", (low != 0) | (high != 0)),
+        ):
             if not good.all():
                 raise self._bad(f"gave {what} for the value {shorten(values[int(np.argmin(good))])!r}")
         return out
 
     def read(self, values: Sequence[str]) -> Vectors:
-        """The rows of all values, (n, dim), copied from the memory-mapped shards. Raises HomeError where one is not there."""
+        """The rows of all values, (n, dim), not to be written to: part of the memory-mapped shard where they follow each other there,
+        else a copy. Raises HomeError where one is not there."""
         rows = self._find(keys_of(self.encoder_id, values))
         if lost := int(np.sum(rows < 0)):
             raise HomeError(
                 f"{lost:,} of {len(values):,} values have no whole vector in {self.folder}.", "Run the build again: it encodes them."
             )
+        places = self._places(rows)
+        if len(rows) and places[0] == places[-1] and (np.diff(rows) == 1).all():
+            return self._view(self._batches[places[0]], int(rows[0]), len(rows))
         out = np.empty((len(rows), self.dim), dtype=np.float32)
-        for i, (place, row) in enumerate(zip(self._places(rows).tolist(), rows.tolist(), strict=True)):
-            batch = self._batches[place]
-            out[i] = self._view(batch, batch.offset + 4 * self.dim * (row - batch.first), self.dim)
+        for i, (place, row) in enumerate(zip(places.tolist(), rows.tolist(), strict=True)):
+            out[i] = self._view(self._batches[place], row, 1)[0]
+        out.flags.writeable = False
         return out
 
     def holds_only(self, values: Sequence[str]) -> bool:
@@ -170,7 +179,7 @@ class EmbeddingStore:
                 return rows
 
     def _check(self, batch: _Stored) -> bool:
-        batch.checked = zlib.crc32(self._view(batch, batch.offset, batch.rows * self.dim).data) == batch.crc
+        batch.checked = zlib.crc32(self._view(batch, batch.first, batch.rows).data) == batch.crc
         if not batch.checked:
             self._index.drop(batch.first, batch.first + batch.rows)
             self.damaged += batch.rows
@@ -183,8 +192,9 @@ class EmbeddingStore:
             self._starts = np.array([batch.first for batch in self._batches], dtype=np.int64)
         return np.searchsorted(self._starts, rows, side="right") - 1
 
-    def _view(self, batch: _Stored, offset: int, count: int) -> Vectors:
-        """`count` numbers from a byte of the batch's shard on."""
+    def _view(self, batch: _Stored, row: int, count: int) -> Vectors:
+        """`count` rows of a batch from one on."""
+        offset, count = batch.offset + 4 * self.dim * (row - batch.first), count * self.dim
         known = self._maps.get(batch.shard)
         if known is None or len(known) < offset + 4 * count:
             try:
@@ -193,7 +203,7 @@ class EmbeddingStore:
             except (OSError, ValueError) as error:
                 raise HomeError(f"{batch.shard} was removed or cut while it was in use.", "Run the same command again.") from error
             self._maps[batch.shard] = known
-        return np.frombuffer(known, dtype="<f4", count=count, offset=offset)
+        return np.frombuffer(known, dtype="<f4", count=count, offset=offset).reshape(-1, self.dim)
 
     def _add(self, shard: Path, batches: Sequence[Batch], checked: bool) -> None:
         start = self._rows

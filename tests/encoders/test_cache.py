@@ -112,9 +112,9 @@ def appended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of what is added to stores from now on."""
     sizes, real = list[int](), EmbeddingStore.append
 
-    def noting(self: EmbeddingStore, values: Sequence[str], vectors: np.ndarray) -> None:
+    def noting(self: EmbeddingStore, values: Sequence[str], vectors: np.ndarray) -> int:
         sizes.append(len(values))
-        real(self, values, vectors)
+        return real(self, values, vectors)
 
     monkeypatch.setattr(EmbeddingStore, "append", noting)
     return sizes

@@ -93,9 +93,9 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, data: st.DataObjec
 def test_duplicates_are_kept_once_and_the_first_wins(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         assert store.missing(["b", "a", "b", "c", "a"]).tolist() == [0, 1, 3]
-        store.append(["a", "a", "b"], truth(["x", "y", "z"]))
+        assert store.append(["a", "a", "b"], truth(["x", "y", "z"])) == 2
         size = only_shard(store).stat().st_size
-        store.append(["b", "a"], truth(["u", "v"]))
+        assert store.append(["b", "a"], truth(["u", "v"])) == 0
         assert only_shard(store).stat().st_size == size == HEAD + 2 * ROW
         assert np.array_equal(store.read(["a", "b", "a"]), truth(["x", "z", "x"]))
         assert store.holds_only(["a", "b", "c"]) and not store.holds_only(["a", "c"])
@@ -104,7 +104,7 @@ def test_duplicates_are_kept_once_and_the_first_wins(tmp_path: Path) -> None:
 def test_no_values_make_no_files(tmp_path: Path) -> None:
     with opened(tmp_path / "none") as store:
         assert store.missing([]).shape == (0,) and store.read([]).shape == (0, DIM)
-        store.append([], np.zeros((0, DIM), np.float32))
+        assert store.append([], np.zeros((0, DIM), np.float32)) == 0
         assert store.verify() == 0
     assert not (tmp_path / "none").exists()
 
@@ -267,6 +267,14 @@ def test_a_copy_of_the_first_row_takes_over_when_its_batch_is_damaged(tmp_path: 
     change(paths[0], HEAD + 2 * KEY + 1)
     with opened(tmp_path) as store:
         assert np.array_equal(store.read(["b"]), truth(["b"])) and store.damaged == 2
+
+
+def test_what_another_wrote_to_a_shard_is_seen_by_who_goes_on_with_it(tmp_path: Path) -> None:
+    with opened(tmp_path) as late:
+        with opened(tmp_path) as other:
+            other.append(["a"], truth(["a"]))
+        late.append(["b"], truth(["b"]))
+        assert len(shards(late.folder)) == 1 and np.array_equal(late.read(["a", "b"]), truth(["a", "b"]))
 
 
 # The disk
