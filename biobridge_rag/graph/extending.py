@@ -126,7 +126,7 @@ def _same(entry: Entry, node: Node) -> bool:
 
 
 def _check_names(graph: KnowledgeGraph, stated: Sequence[Statement]) -> None:
-    names = {r.name for r in graph.relations}
+    names = {r.name for r in _stated(graph)}
     unknown = sorted({s.relation for s in stated} - names)
     if unknown:
         shown = ", ".join(repr(name[:60]) for name in unknown[:3]) + (", ..." if len(unknown) > 3 else "")
@@ -137,7 +137,7 @@ def _with_edges(
     nodes: _Nodes, stated: Sequence[Statement], already: int, recognised: tuple[tuple[Entry, Node], ...], tally: Tally
 ) -> Extension:
     graph, total = nodes.graph, len(nodes.graph.nodes) + len(nodes.new)
-    code = {relation: i for i, relation in enumerate(graph.relations)}
+    code = _stated(graph)
     rows = [row for s in stated if (row := _row(nodes, code, s, tally)) is not None]
     sources = {source: i for i, source in enumerate(graph.sources)}
 
@@ -165,6 +165,11 @@ def _with_edges(
         tail=_append(graph.tail, order % total), source=_append(graph.source, at),
     )  # fmt: skip
     return Extension(longer, tuple(nodes.new), tuple(triples), already, recognised, known_edges)
+
+
+def _stated(graph: KnowledgeGraph) -> dict[Relation, int]:
+    """The relations that have an edge, which the bridge is trained on, and their places among all."""
+    return {relation: i for i, relation in enumerate(graph.relations) if len(graph.edge_numbers(relation))}
 
 
 def _append(column: NDArray[Any], new: Indices) -> NDArray[Any]:
