@@ -44,7 +44,7 @@ from biobridge_rag.graph.extending import Extension, extend, shortened
 from biobridge_rag.homes import Home, aligner_of, open_array, open_home
 from biobridge_rag.store.manifest import Manifest, read_manifest, writing
 from biobridge_rag.store.switching import FOLDER, Change, NewRows, Progress, Staging, carry_out, recover
-from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Vectors
+from biobridge_rag.types import Encoder, KnowledgeGraph, Node, NodeType, Vectors
 
 MAX_BYTES = 500_000_000
 _BLOCK = 2048
@@ -222,9 +222,11 @@ def _write(home: Home, extension: Extension, report: Report, sums: list[dict[str
     path, manifest, graph, number = home.path, home.manifest, extension.graph, home.manifest.additions + 1
     grown: dict[NodeType, _Grown] = {}
     types = [t for t in home.graph.by_type if t.value in report.nodes]
+    encoders = {m: make_encoder(m, manifest.encoder_names[m.value]) for m in {t.modality for t in types}}
     for done, node_type in enumerate(types):
         progress("encoding the new nodes", done, len(types))
-        grown[node_type] = _grow(home, graph, node_type, [n for n in extension.nodes if n.type is node_type])
+        new = [n for n in extension.nodes if n.type is node_type]
+        grown[node_type] = _grow(home, graph, node_type, new, encoders[node_type.modality])
     progress("encoding the new nodes", len(types), len(types))
     record = {
         "number": number,
@@ -267,10 +269,9 @@ class _Grown:
     gone: tuple[str, ...]
 
 
-def _grow(home: Home, graph: KnowledgeGraph, node_type: NodeType, new: Sequence[Node]) -> _Grown:
+def _grow(home: Home, graph: KnowledgeGraph, node_type: NodeType, new: Sequence[Node], encoder: Encoder) -> _Grown:
     """Encodes and projects the new nodes of a type and compares them with all of it. Raises InputError where the encoder cannot."""
     old, likeness, slug = home.tables[node_type], home.likeness[node_type], node_type.slug
-    encoder = make_encoder(node_type.modality, home.manifest.encoder_names[node_type.modality.value])
     if len(old) <= MAX_PAIRS < len(old) + len(new):
         raise InputError(
             f"The home {home.path} would have {len(old) + len(new):,} {node_type.label} nodes; above {MAX_PAIRS:,} they are compared in "

@@ -44,7 +44,7 @@ def add(
         raise InputError(f"The number {number} says nothing without --undo.")
     progress = Progress()
     try:
-        path = _built(settings(home=home, graph=graph), progress)
+        path = _home(settings(home=home, graph=graph), progress, build=not (show or undo))
         if show:
             records = additions(path)
         elif undo:
@@ -74,17 +74,17 @@ def _line(record: dict[str, Any]) -> str:
     return f"addition {record['number']} of {record['date']}: {len(record['nodes']):,} nodes, {len(record['edges']):,} edges ({names})"
 
 
-def _built(chosen: Any, progress: Any) -> Path:
-    """The home's folder; the starter home is built on first use, as it is for a question."""
-    from biobridge_rag.assembly import build
+def _home(chosen: Any, progress: Any, *, build: bool) -> Path:
+    """The home's folder; the starter home is built on first use, as it is for a question, where `build` is wanted."""
+    from biobridge_rag.assembly import build as build_home
     from biobridge_rag.homes import STAGES
     from biobridge_rag.store.manifest import read_manifest
 
     path: Path = chosen.home_path
     manifest = read_manifest(path)
     unfinished = manifest is None or (manifest.stages != STAGES and manifest.graph_name == "starter")
-    if unfinished and chosen.graph == "starter":
-        build(chosen, progress)
+    if build and unfinished and chosen.graph == "starter":
+        build_home(chosen, progress)
     elif manifest is not None and "graph" in chosen.model_fields_set and manifest.graph_name != chosen.graph_name:
         raise HomeMismatchError(
             f"The home {path} was built with the graph {manifest.graph_name!r}, not {chosen.graph_name!r}.", "Leave the option out."

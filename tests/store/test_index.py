@@ -161,7 +161,7 @@ def test_nodes_are_added_and_removed_one_or_more_times(tmp_path: Path) -> None:
 @pytest.mark.parametrize("call", ["add", "remove"])
 def test_a_collection_that_is_not_there_takes_and_loses_nothing(tmp_path: Path, call: str) -> None:
     index = NodeIndex(tmp_path)
-    with pytest.raises(HomeError, match="no collection 'drug.frozen'"):
+    with pytest.raises(HomeError, match=r"no collection 'drug.frozen'"):
         if call == "add":
             index.add(DRUG, FROZEN, nodes_of(1), vectors_of(1))
         else:
