@@ -34,6 +34,7 @@ from biobridge_rag.retrieval.likeness import Likeness
 from biobridge_rag.retrieval.scoring import TailScorer
 from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex
 from biobridge_rag.store.manifest import Manifest, read_manifest, write_manifest, write_text, writing
+from biobridge_rag.store.switching import recover
 from biobridge_rag.types import Bridge, Encoder, KnowledgeGraph, Modality, NodeType, Relation, Vectors
 
 Progress = Callable[[str, int, int], None]
@@ -111,6 +112,8 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
         manifest = sound(graph, path, manifest)
         if manifest.stages == STAGES and not options.train:
             return manifest
+        if manifest.additions:
+            graph = _with_additions(path, manifest, options)
         if "graph" not in manifest.stages:
             save_graph(graph, path / "graph")
             manifest = finish(path, manifest, "graph")
@@ -124,6 +127,16 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
         return finish(path, manifest, "index")
 
 
+def _with_additions(path: Path, manifest: Manifest, options: BuildOptions) -> KnowledgeGraph:
+    """The graph that the home holds, from which all but the bridge can be made again: that would learn from the additions."""
+    if options.train or "bridge" not in manifest.stages:
+        raise HomeMismatchError(
+            f"The home {path} holds {manifest.additions:,} additions to its graph, so its bridge is not trained again.",
+            "Undo them first (biobridge-rag add --undo), or build in an empty folder.",
+        )
+    return load_saved_graph(path / "graph")
+
+
 def _check_device(device: str) -> None:
     if device != "cpu":
         import torch
@@ -133,7 +146,10 @@ def _check_device(device: str) -> None:
 
 
 def sound(graph: KnowledgeGraph, path: Path, manifest: Manifest) -> Manifest:
-    """The manifest with those stages only whose files are whole, so that the build makes the damaged ones again."""
+    """The manifest with those stages only whose files are whole, so that the build makes the damaged ones again. A change of the home
+    that was broken off is carried on first. Raises HomeError where a graph with additions is damaged: it cannot be made again."""
+    if recover(path):
+        manifest = read_manifest(path) or manifest
     stages = manifest.stages
     if stages == STAGES:
         try:
@@ -144,7 +160,12 @@ def sound(graph: KnowledgeGraph, path: Path, manifest: Manifest) -> Manifest:
     for file in sorted([*(path / "embeddings").glob("*.npy"), *(path / "similarities").glob("*.npy")]):
         if not _holds(partial(_readable, file)):
             file.unlink()
-    if "graph" in stages and not _holds(lambda: load_saved_graph(path / "graph").sha256 == graph.sha256):
+    if "graph" in stages and not _holds(lambda: load_saved_graph(path / "graph").sha256 == manifest.graph_sha256):
+        if manifest.additions:
+            raise HomeError(
+                f"The graph in {path}, which holds {manifest.additions:,} additions, is damaged.",
+                "Delete the folder, run biobridge-rag build again and add the same files again.",
+            )
         save_graph(graph, path / "graph")
     if "bridge" in stages and not _holds(lambda: _bridge_digest(path) == manifest.bridge_sha256):
         stages = STAGES[:2]

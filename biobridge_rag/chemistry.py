@@ -58,6 +58,12 @@ def parse_smiles(smiles: str) -> Parsed:
     return _largest(mol)
 
 
+def canonical_smiles(smiles: str) -> str:
+    """The canonical isomeric SMILES of all parts, or an empty string for what RDKit cannot read."""
+    mol = mol_or_none(smiles)
+    return "" if mol is None else str(_rdkit().MolToSmiles(mol))
+
+
 def _largest(mol: Any) -> Parsed:
     chem = _rdkit()
     fragments = chem.GetMolFrags(mol, asMols=True)

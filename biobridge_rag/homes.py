@@ -25,6 +25,7 @@ from biobridge_rag.retrieval.fusion import Fusion
 from biobridge_rag.retrieval.likeness import Likeness
 from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex, collection_name
 from biobridge_rag.store.manifest import Manifest, read_manifest
+from biobridge_rag.store.switching import is_pending
 from biobridge_rag.types import Aligner, AligningEncoder, Bridge, Encoder, KnowledgeGraph, Modality, NodeType, Relation, Vectors
 
 MEND = "Run the same biobridge-rag build (or import-official) again: it makes the damaged part again and keeps the rest."
@@ -59,6 +60,11 @@ def open_home(path: Path, source: Source = ANYWHERE) -> Home:
     manifest = read_manifest(path)
     if manifest is None:
         raise InputError(f"There is no built home in {path}.", "Run biobridge-rag build --graph DIR --home DIR first.")
+    if is_pending(path, manifest):
+        raise HomeError(
+            f"The home {path} is being added to, or an addition to it was broken off.",
+            f"Run biobridge-rag add --list --home {path}: it carries the addition on to its end.",
+        )
     if manifest.stages != STAGES:
         raise HomeError(
             f"The home {path} is only half built ({', '.join(manifest.stages) or 'nothing'} done).",

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from biobridge_rag.adding import Given, add_to_home, undo
 from biobridge_rag.bridge.embedding_pickles import ReleasedEmbeddings
 from biobridge_rag.bridge.model import unit
 from biobridge_rag.bridge.official import OfficialBridge, OfficialNetwork
@@ -260,6 +261,28 @@ def test_a_damaged_part_is_made_again(imported: Path, copy: Path, file: str, dam
     run(copy)
     assert contents(copy) == contents(imported)
     open_home(copy).index.close()
+
+
+def test_edges_that_were_added_stay_when_it_is_imported_again(imported: Path, copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("head,relation,tail\nP1,target,DB3\nP0,target,DB3\n")
+    report = add_to_home(copy, Given(triples=[tmp_path / "t.csv"]), silent)
+    assert report.number == 1 and report.edges == 1 and report.known_edges == 1
+    before = contents(copy)
+    assert run(copy).additions == 1 and contents(copy) == before
+    (copy / "projections" / "drug.npy").write_bytes(b"torn")
+    assert run(copy).additions == 1 and contents(copy) == before
+    opened = open_home(copy)
+    opened.index.close()
+    assert opened.graph.n_edges == graph_of(imported).n_edges + 2
+    undo(copy, None, silent)
+    assert contents(copy) == contents(imported)
+
+
+def graph_of(path: Path) -> KnowledgeGraph:
+    """The graph of a home."""
+    opened = open_home(path)
+    opened.index.close()
+    return opened.graph
 
 
 def test_a_home_in_the_making_is_locked(tmp_path: Path) -> None:

@@ -111,12 +111,19 @@ class KernelBridge:
             out = out + weights.gamma * (phi @ self.node_values[relation.head_type])
         return np.asarray(out, dtype=np.float32)
 
-    def transform_left_out(self, rows: Indices, relation: Relation) -> Vectors:
+    def transform_left_out(self, rows: Indices, relation: Relation, x: Vectors | None = None) -> Vectors:
         """`transform` of graph nodes (positions among the anchors) as if each one's own edges had not been trained on:
-        the exact leave-one-out solution of the ridge regression (Golub, Heath & Wahba 1979). -> (n, hidden) float32."""
+        the exact leave-one-out solution of the ridge regression (Golub, Heath & Wahba 1979). -> (n, hidden) float32.
+        x: (n, d) their embeddings, needed for nodes that came to the graph after training and are no anchors."""
         weights = self._weights(relation)
         anchors = self.anchors[relation.head_type]
-        out = self.transform(np.asarray(anchors[rows], dtype=np.float32), relation)
+        trained = rows < len(anchors)
+        at = anchors[np.where(trained, rows, 0)]
+        if x is not None:
+            at = np.where(trained[:, None], at, x)
+        elif not trained.all():
+            raise InputError(f"The bridge was not trained with all of these {relation.head_type} nodes.", "Give their embeddings.")
+        out = self.transform(np.asarray(at, dtype=np.float32), relation)
         place = {int(row): i for i, row in enumerate(weights.rows)}
         for k, row in enumerate(rows):
             i = place.get(int(row))

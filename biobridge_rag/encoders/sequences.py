@@ -84,30 +84,35 @@ def printable(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
+def split_fasta(text: str) -> list[tuple[str, str]]:
+    """The header (one printable line, without the >) and the unchecked sequence of each record; bare text is one without a header."""
+    chunks: list[tuple[str, list[str]]] = []
+    for line in re.split(r"[\r\n]+", text):
+        if line.startswith(">"):
+            chunks.append((printable(line[1:]), []))
+        elif line.strip() and not line.startswith(";"):
+            if not chunks:
+                chunks.append(("", []))
+            chunks[-1][1].append(line)
+    return [(header, "".join(lines)) for header, lines in chunks]
+
+
 def parse_fasta(data: bytes | str, limit: int = 20) -> FastaFile:
     """Protein records of a FASTA file (or of bare sequence text), at most `limit`; the rest is counted in `notes`.
 
     Records that cannot be used are named in `notes`; if none can be used, SequenceError gives the first fault.
     """
-    text = decode(data, "FASTA file")
-    chunks: list[tuple[str, list[str]]] = []
-    for line in re.split(r"[\r\n]+", text):
-        if line.startswith(">"):
-            chunks.append((printable(line[1:])[:MAX_HEADER], []))
-        elif line.strip() and not line.startswith(";"):
-            if not chunks:
-                chunks.append(("", []))
-            chunks[-1][1].append(line)
+    chunks = split_fasta(decode(data, "FASTA file"))
     records: list[FastaRecord] = []
     notes: list[str] = []
     first: SequenceError | None = None
     bad = 0
-    for i, (header, lines) in enumerate(chunks, start=1):
+    for i, (header, raw) in enumerate(chunks, start=1):
         if len(records) >= limit:
             break
-        name = header or (f"record {i}" if len(chunks) > 1 else "pasted sequence")
+        name = header[:MAX_HEADER] or (f"record {i}" if len(chunks) > 1 else "pasted sequence")
         try:
-            records.append(FastaRecord(name, clean_sequence("".join(lines), name)))
+            records.append(FastaRecord(name, clean_sequence(raw, name)))
         except SequenceError as error:
             bad += 1
             first = first or error

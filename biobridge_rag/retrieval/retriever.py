@@ -101,7 +101,8 @@ class Retriever:
         likeness, n = self.scorer.likeness[query.type], min(top + 1, len(self.tables[query.type]))
         if likeness.method == COSINE:
             ids, cosines = self.index.search(query.type, FROZEN, heads.x, n)
-            nearest, values = self._rows(query.type, ids[0]), cosines[0]
+            held = [self.graph.position(query.type, i) is not None for i in ids[0]]  # nodes may have been added since it was opened
+            nearest, values = self._rows(query.type, ids[0]), cosines[0][held]
         else:
             similar = self.scorer.similarities(heads, query.type)[0]
             nearest = np.argsort(-similar, kind="stable")[:n]

@@ -126,7 +126,7 @@ class TailScorer:
     def cosines(self, heads: Heads, relation: Relation) -> tuple[Vectors, Vectors]:
         """The bridge's unit transforms of the queries (n, hidden) and their cosines with all tails (n, n_tails)."""
         left_out, rows = getattr(self.bridge, "transform_left_out", None), heads.rows
-        carried = unit(left_out(rows, relation) if rows is not None and left_out else self.bridge.transform(heads.x, relation))
+        carried = unit(left_out(rows, relation, heads.x) if rows is not None and left_out else self.bridge.transform(heads.x, relation))
         return carried, carried @ np.asarray(self.projections[NodeType(relation.tail_type)], dtype=np.float32).T
 
     def parts(self, heads: Heads, relation: Relation, cosines: Vectors | None = None) -> Parts:

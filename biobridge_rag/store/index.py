@@ -8,7 +8,8 @@ Ids are the graph's node ids, documents are readable text, metadata are flat: an
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,14 @@ class NodeIndex:
         """Makes the collection hold exactly these nodes. `label` names the content (a hash): a whole collection with the
         same label is left alone, one with another label is replaced, a half-written one is completed."""
         name = collection_name(node_type, space)
-        try:
+        with self._telling(name):
             self._write(name, nodes, vectors, label, progress)
+
+    @contextmanager
+    def _telling(self, name: str) -> Iterator[None]:
+        """Errors in writing to the collection of that name are told in one line."""
+        try:
+            yield
         except BiobridgeError:
             raise
         except Exception as error:  # as above; a full disk comes as a Rust or SQLite error text
@@ -98,18 +105,32 @@ class NodeIndex:
                 name, embedding_function=None, metadata={"label": label}, configuration={"hnsw": {"space": "cosine"}}
             )
         self._collections[name] = collection
-        start, size = collection.count(), min(1000, self._client.get_max_batch_size())
+        start, size = collection.count(), self._batch
         if start == len(nodes):
             return
         for at in range(start - start % size, len(nodes), size):
-            part = nodes[at : at + size]
-            collection.upsert(
-                ids=[n.id for n in part],
-                embeddings=np.ascontiguousarray(vectors[at : at + size], dtype=np.float32),
-                documents=[f"{n.name}. {n.description}".strip() for n in part],
-                metadatas=[{"name": n.name, "type": n.type.value, "source": n.source, "url": n.url} for n in part],
-            )
+            _put(collection, nodes[at : at + size], vectors[at : at + size])
             progress(f"indexing {name}", min(at + size, len(nodes)), len(nodes))
+
+    def add(self, node_type: NodeType, space: str, nodes: Sequence[Node], vectors: Vectors) -> None:
+        """Adds these nodes to a collection that is there; those that it holds already are written anew."""
+        name = collection_name(node_type, space)
+        with self._telling(name):
+            collection = self._get(name)
+            for at in range(0, len(nodes), self._batch):
+                _put(collection, nodes[at : at + self._batch], vectors[at : at + self._batch])
+
+    def remove(self, node_type: NodeType, space: str, ids: Sequence[str]) -> None:
+        """Takes these nodes out of a collection; those that it does not hold are passed over."""
+        name = collection_name(node_type, space)
+        with self._telling(name):
+            collection = self._get(name)
+            for at in range(0, len(ids), self._batch):
+                collection.delete(ids=list(ids[at : at + self._batch]))
+
+    @property
+    def _batch(self) -> int:
+        return min(1000, int(self._client.get_max_batch_size()))
 
     def search(self, node_type: NodeType, space: str, vectors: Vectors, k: int) -> tuple[list[list[str]], Vectors]:
         """The k nearest nodes of each query: ids, n lists of k, and cosines (n, k) in [-1, 1], best first."""
@@ -119,6 +140,15 @@ class NodeIndex:
         except Exception as error:  # as above
             raise HomeError(f"The index cannot be searched ({_line(error)}).", "Run biobridge-rag doctor.") from error
         return found["ids"], 1.0 - np.asarray(found["distances"], dtype=np.float32)
+
+
+def _put(collection: Any, nodes: Sequence[Node], vectors: Vectors) -> None:
+    collection.upsert(
+        ids=[n.id for n in nodes],
+        embeddings=np.ascontiguousarray(vectors, dtype=np.float32),
+        documents=[f"{n.name}. {n.description}".strip() for n in nodes],
+        metadatas=[{"name": n.name, "type": n.type.value, "source": n.source, "url": n.url} for n in nodes],
+    )
 
 
 def _line(error: Exception) -> str:

@@ -23,6 +23,8 @@ class Manifest:
     """What a home was built from. encoders: modality -> id, which changes with the encoder's output; training: options of the
     bridge's training that are not the default; weights: the file or folder that foundation models were read from, if one was named.
 
+    graph_sha256 is of the graph that the home holds. `additions` counts what was added to it since it was built; where that is not 0,
+    built_sha256 is of the graph that it was built from.
     `stages` lists those that are finished, in order; a build goes on after the last one."""
 
     graph_name: str
@@ -40,10 +42,12 @@ class Manifest:
     weights: str = ""
     stages: tuple[str, ...] = ()
     format: int = FORMAT
+    additions: int = 0
+    built_sha256: str = ""
 
     def difference(self, other: Manifest) -> str:
-        """In words, what differs between two identities; empty when nothing does."""
-        if self.graph_sha256 != other.graph_sha256:
+        """In words, what differs between two identities; empty when nothing does. Additions are not part of the identity."""
+        if (self.built_sha256 or self.graph_sha256) != (other.built_sha256 or other.graph_sha256):
             return (
                 f"it holds the graph {self.graph_name!r} in another version"
                 if self.graph_name == other.graph_name
@@ -76,7 +80,10 @@ def read_manifest(home: Path) -> Manifest | None:
 
 
 def write_manifest(home: Path, manifest: Manifest) -> None:
-    write_text(home / "manifest.json", json.dumps(asdict(manifest), indent=1, sort_keys=True) + "\n")
+    data = asdict(manifest)
+    if not manifest.additions:
+        del data["additions"], data["built_sha256"]
+    write_text(home / "manifest.json", json.dumps(data, indent=1, sort_keys=True) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -139,6 +139,18 @@ def test_leave_one_out_of_a_head_without_edges_is_its_transform(small) -> None:
     assert np.array_equal(bridge.transform_left_out(np.array([2]), small.target), bridge.transform(x[[2]], small.target))
 
 
+def test_a_node_that_came_after_training_is_transformed_as_it_is(small) -> None:
+    bridge, _ = train(small)
+    x = small.tables["gene/protein"]
+    rows = np.array([1, len(x), 3])  # the second is no anchor
+    mixed = np.stack([np.zeros_like(x[1]), x[5], np.zeros_like(x[3])])
+    found = bridge.transform_left_out(rows, small.target, mixed)
+    assert np.allclose(found[[0, 2]], bridge.transform_left_out(rows[[0, 2]], small.target), atol=1e-6), "of anchors it uses its own"
+    assert np.allclose(found[1], bridge.transform(x[[5]], small.target)[0], atol=1e-6)
+    with pytest.raises(InputError, match="not trained with all of these gene/protein nodes"):
+        bridge.transform_left_out(rows, small.target)
+
+
 def test_honest_predictions_of_the_closed_form_are_leave_one_out(small) -> None:
     bridge, honest = train(small)
     for relation, left_out in honest.items():

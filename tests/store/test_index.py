@@ -142,3 +142,28 @@ def test_errors_of_the_database_are_told_apart(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(error, match=text[:12]):
         index.write(DRUG, FROZEN, nodes_of(3), vectors_of(3), "v1", quiet)
     index.close()
+
+
+def test_nodes_are_added_and_removed_one_or_more_times(tmp_path: Path) -> None:
+    index, x = NodeIndex(tmp_path), vectors_of(12)
+    index.write(DRUG, FROZEN, nodes_of(8), x[:8], "v1", quiet)
+    for _ in range(2):
+        index.add(DRUG, FROZEN, nodes_of(12)[8:], x[8:])
+        assert index.counts() == {"drug.frozen": 12}
+    assert index.search(DRUG, FROZEN, x[10:11], 1)[0] == [["DB10"]]
+    for _ in range(2):
+        index.remove(DRUG, FROZEN, ["DB10", "DB11", "DB9", "DB8"])
+        assert index.counts() == {"drug.frozen": 8}
+    assert index.search(DRUG, FROZEN, x[:1], 8)[0][0][0] == "DB0" and "DB10" not in index.search(DRUG, FROZEN, x[10:11], 8)[0][0]
+    index.close()
+
+
+@pytest.mark.parametrize("call", ["add", "remove"])
+def test_a_collection_that_is_not_there_takes_and_loses_nothing(tmp_path: Path, call: str) -> None:
+    index = NodeIndex(tmp_path)
+    with pytest.raises(HomeError, match=r"no collection 'drug.frozen'"):
+        if call == "add":
+            index.add(DRUG, FROZEN, nodes_of(1), vectors_of(1))
+        else:
+            index.remove(DRUG, FROZEN, ["DB0"])
+    index.close()

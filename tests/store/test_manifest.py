@@ -126,3 +126,15 @@ def test_the_lock_is_free_again_after_an_error(tmp_path: Path) -> None:
         raise KeyError
     with writing(tmp_path):
         pass
+
+
+def test_additions_are_kept_and_are_no_difference(tmp_path: Path) -> None:
+    grown = replace(MANIFEST, graph_sha256="c" * 64, additions=2, built_sha256=MANIFEST.graph_sha256)
+    write_manifest(tmp_path, grown)
+    assert read_manifest(tmp_path) == grown and not grown.difference(MANIFEST) and not MANIFEST.difference(grown)
+    assert "another version" in grown.difference(replace(MANIFEST, graph_sha256="d" * 64))
+
+
+def test_a_manifest_without_additions_is_written_as_before_there_were_any(tmp_path: Path) -> None:
+    write_manifest(tmp_path, MANIFEST)
+    assert not {"additions", "built_sha256"} & json.loads((tmp_path / "manifest.json").read_text()).keys()
