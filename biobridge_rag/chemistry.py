@@ -6,12 +6,16 @@ Knows: RDKit. Does not know: the graph, encoders, the page.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
+import numpy as np
+
 from biobridge_rag.errors import MoleculeError
+from biobridge_rag.types import Vectors
 
 MAX_SMILES = 5_000
 
@@ -154,6 +158,36 @@ def draw_svg(smiles: str, width: int = 220, height: int = 140) -> str:
     drawer.FinishDrawing()
     svg = drawer.GetDrawingText()
     return svg[svg.index("<svg") :]
+
+
+@lru_cache(maxsize=16_384)
+def conformer(smiles: str, seed: int, most_atoms: int) -> tuple[tuple[str, ...], Vectors]:
+    """Element symbols of all atoms, hydrogens included, and their (n, 3) float32 coordinates in angstrom: one conformer by ETKDG (Riniker
+    & Landrum 2015), relaxed by MMFF94 where that knows all atoms. The same for the same seed and RDKit.
+
+    Raises MoleculeError for a SMILES that RDKit cannot read, more than `most_atoms` atoms, or where no conformer is found.
+    """
+    from rdkit.Chem import AllChem
+
+    mol = mol_or_none(smiles)
+    if mol is None:
+        raise MoleculeError(f"RDKit cannot read the SMILES {smiles[:60]!r}.")
+    mol = _rdkit().AddHs(mol)
+    if mol.GetNumAtoms() > most_atoms:
+        raise MoleculeError(
+            f"The molecule {smiles[:60]!r} has {mol.GetNumAtoms():,} atoms with its hydrogens; at most {most_atoms:,} are read."
+        )
+    if AllChem.EmbedMolecule(mol, randomSeed=seed) != 0:
+        raise MoleculeError(f"RDKit finds no conformer of {smiles[:60]!r}.")
+    with suppress(ValueError, RuntimeError):  # no force field for these atoms: as embedded
+        AllChem.MMFFOptimizeMolecule(mol)
+    return tuple(atom.GetSymbol() for atom in mol.GetAtoms()), np.asarray(mol.GetConformer().GetPositions(), dtype=np.float32)
+
+
+def rdkit_version() -> str:
+    import rdkit
+
+    return str(rdkit.__version__)
 
 
 def write_sdf(records: Iterator[tuple[str, dict[str, Any]]] | list[tuple[str, dict[str, Any]]]) -> str:

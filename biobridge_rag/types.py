@@ -239,9 +239,13 @@ class EmbeddingTable:
 class Encoder(Protocol):
     """A frozen model: values in, unit-length vectors (n, dim) float32 out. `id` changes whenever the output would."""
 
-    id: str
     modality: Modality
-    dim: int
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def dim(self) -> int: ...
 
     def encode(self, values: Sequence[str]) -> Vectors: ...
 
