@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from biobridge_rag.bridge.model import unit
 from biobridge_rag.bridge.training import MAX_PAIRS
 from biobridge_rag.encoders.cache import content_key
-from biobridge_rag.encoders.weights import ANYWHERE, Source
 from biobridge_rag.encoders.sequences import clean_sequence, decode, split_fasta
+from biobridge_rag.encoders.weights import ANYWHERE, Source
 from biobridge_rag.errors import BiobridgeError, FileError, HomeError, InputError
 from biobridge_rag.graph.additions import (
     Entry,
@@ -44,7 +44,7 @@ from biobridge_rag.graph.extending import Extension, extend, shortened
 from biobridge_rag.homes import Home, aligner_of, open_array, open_home
 from biobridge_rag.store.manifest import Manifest, read_manifest, writing
 from biobridge_rag.store.switching import FOLDER, Change, NewRows, Progress, Staging, carry_out, recover
-from biobridge_rag.types import Encoder, KnowledgeGraph, Node, NodeType, Vectors
+from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Vectors
 
 MAX_BYTES = 500_000_000
 _BLOCK = 2048
