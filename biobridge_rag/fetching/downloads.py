@@ -144,7 +144,7 @@ class _Download:
             else:
                 self.note.unlink(missing_ok=True)
         with self.part.open("ab" if have else "wb") as file:
-            for block in response.iter_bytes(1 << 16):
+            for block in response.iter_bytes():
                 file.write(block)
                 have += len(block)
                 if have > self.max_bytes:
