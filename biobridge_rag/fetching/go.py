@@ -9,8 +9,9 @@ The format: https://owlcollab.github.io/oboformat/doc/GO.format.obo-1_4.html. GO
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ def fetch_go(graph: Path, progress: Progress | None = None, *, url: str = GO_BAS
     """Writes biological.csv, molecular.csv and cellular.csv into the graph's directory, a row for each GO node of nodes.csv; one
     without a definition keeps its name alone, and is counted. go-basic.obo stays beside. Raises GraphFormatError or FetchError."""
     nodes = graph_nodes(graph, [t.value for t in _TABLES])
+    options = f"nodes {hashlib.sha256(json.dumps(nodes).encode()).hexdigest()[:16]}"
     with fetching_into(graph):
         entries: dict[str, Entry] = {}
         kept = current(graph, _OBO)
@@ -69,7 +71,7 @@ def fetch_go(graph: Path, progress: Progress | None = None, *, url: str = GO_BAS
                 saved = download(client, url, graph / _OBO, progress=progress, max_bytes=1 << 30)
             ontology = read_obo(saved.path)
             entries[_OBO] = describe(saved.path, "Gene Ontology", url, LICENCE, note=f"release {ontology.release}")
-        tables = {name: current(graph, name) for name in _TABLES.values()}
+        tables = {name: current(graph, name, options) for name in _TABLES.values()}
         if kept is not None and all(tables.values()):
             return Outcome(graph, kept={_OBO: kept} | {name: entry for name, entry in tables.items() if entry is not None})
         ontology = read_obo(graph / _OBO)
@@ -81,9 +83,11 @@ def fetch_go(graph: Path, progress: Progress | None = None, *, url: str = GO_BAS
                     left_out.setdefault(why, []).append(row["node_id"])
                 rows.append({**row, "description": description})
             write_csv(graph / name, _COLUMNS, rows)
-            skipped = dict(sorted(Counter({why: len(ids) for why, ids in left_out.items()}).items()))
+            skipped = {why: len(left_out[why]) for why in sorted(left_out)}
             note = f"release {ontology.release}; counted nodes keep their name as text"
-            entries[name] = describe(graph / name, "Gene Ontology", url, LICENCE, skipped=skipped, left_out=left_out, note=note)
+            entries[name] = describe(
+                graph / name, "Gene Ontology", url, LICENCE, skipped=skipped, left_out=left_out, note=note, options=options
+            )
         write_record(graph, entries)
     return Outcome(graph, entries, {_OBO: kept} if kept is not None else {})
 

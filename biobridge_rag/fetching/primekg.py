@@ -77,7 +77,7 @@ def fetch_primekg(
                 for stem in lacking:
                     if (remote := files.get(stem)) is None:
                         raise FetchError(f"The record {DOI} holds no {stem}.csv.", f"It holds: {', '.join(sorted(files))}.")
-                    saved = _download(client, remote, (raw if commercial_only else folder) / f"{stem}.csv", progress)
+                    saved = _download(client, remote, raw / f"{stem}.csv", progress)
                     entry = _finish(saved, remote, folder, licence, commercial_only, licensed)
                     fetched[f"{stem}.csv"] = replace(entry, options=options)
                     write_record(folder, {f"{stem}.csv": fetched[f"{stem}.csv"]})
@@ -116,7 +116,6 @@ def _remote(file: Mapping[str, Any], base: str) -> RemoteFile:
 
 def _download(client: Http, remote: RemoteFile, target: Path, progress: Progress | None) -> Saved:
     checksum = f"md5:{remote.md5}" if remote.md5 else None
-    # A file that Dataverse took in, but whose size as uploaded it does not tell, has nothing else to be checked by.
     saved = download(
         client,
         remote.url,
@@ -145,6 +144,8 @@ def _finish(saved: Saved, remote: RemoteFile, folder: Path, licence: Licence, co
             skipped = {f"{what} of {source}": n for source, n in keep(saved.path, target, licensed).items()}
         notes.append(f"sha256 of the whole file: {saved.sha256}")
         saved.path.unlink()
+    else:
+        saved.path.replace(target)
     checksum = f"md5:{remote.md5}" if saved.matched else f"sha256:{saved.sha256}"
     return describe(target, f"PrimeKG, {DOI}", remote.url, licence, checksum=checksum, skipped=skipped, note="; ".join(notes))
 

@@ -99,7 +99,7 @@ def _mapped(http: Http, base: str, kind: str, ids: Sequence[str]) -> dict[str, l
             raise FetchError(f"UniProt's mapping job failed: {str(status)[:200]}.", "Try again later; what was found so far is kept.")
         http.sleep(POLL_SECONDS)
     else:
-        raise FetchError(f"UniProt's mapping job took longer than {POLLS * POLL_SECONDS / 60:.0f} minutes.", "Run the command again.")
+        raise FetchError(f"UniProt's mapping job took longer than {POLLS * POLL_SECONDS / 60:.0f} minute(s).", "Run the command again.")
     entries: dict[str, list[Mapping[str, Any]]] = {}
     url: str | None = f"{base}/idmapping/uniprotkb/results/{job}"
     params: dict[str, str] | None = {"format": "json", "fields": FIELDS, "size": str(PAGE)}

@@ -93,6 +93,8 @@ def _fetch_hub(name: str, folder: Path | None, progress: Progress | None, endpoi
             etag_timeout=CONNECT_SECONDS,
             endpoint=endpoint,
         )
+    if lacking := [file for file in files if not (Path(place) / file).is_file()]:
+        raise FetchError(f"The hub did not give all of {name}: {lacking[0]} is missing.", _NO_HUB)
     if progress is not None:
         progress(f"fetching {name}", len(files), len(files))
     entries = {
@@ -130,6 +132,8 @@ class _saying_hub:
         if error is None or not isinstance(error, Exception) or isinstance(error, BiobridgeError):
             return
         why = " ".join(str(error).split())[:160].rstrip(".")
+        if isinstance(error, errors.HFValidationError):
+            raise InputError(f"There are no weights called {self.name!r}.", "A name of the hub looks like ORGANISATION/MODEL.") from error
         if isinstance(error, errors.GatedRepoError):
             raise FetchError(f"{self.name} is given only to those who asked for it.", f"Ask on {HUB}/{self.name}, then log in.") from error
         if isinstance(error, errors.RepositoryNotFoundError):

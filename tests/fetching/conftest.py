@@ -42,6 +42,7 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = 1 << 20  # head and body in one packet, or each answer waits 40 ms
 
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)

@@ -18,7 +18,6 @@ from biobridge_rag.errors import DiskFullError, FetchError
 from biobridge_rag.fetching import downloads
 from biobridge_rag.fetching.downloads import download, file_digests
 from biobridge_rag.fetching.http import TRIES, Http
-
 from tests.fetching.conftest import Reply, Server, ranged
 
 DATA = bytes(range(256)) * 1000

@@ -15,7 +15,6 @@ import pytest
 from biobridge_rag.errors import BiobridgeError, FetchError
 from biobridge_rag.fetching import http as module
 from biobridge_rag.fetching.http import LONGEST_WAIT, TRIES, AnswerError, Http
-
 from tests.fetching.conftest import Reply, Server
 
 OK = Reply(b'{"a": 1}')
@@ -142,7 +141,11 @@ def test_redirects_never_become_less_safe(first: str, to: str, followed: bool) -
 
 def test_answers_are_limited_and_checked(server: Server) -> None:
     client = Http(sleep=lambda _: pytest.fail("waited"))
-    long, page, binary = server.on("/long", Reply(b"[" + b"1," * 999 + b"1]")), server.on("/page", Reply(b"<html>")), server.on("/b", Reply(b"\xff"))
+    long, page, binary = (
+        server.on("/long", Reply(b"[" + b"1," * 999 + b"1]")),
+        server.on("/page", Reply(b"<html>")),
+        server.on("/b", Reply(b"\xff")),
+    )
     assert len(client.get_json(long).content) == 1000
     with pytest.raises(FetchError, match=r"longer than 1,000 bytes"):
         client.get_json(long, max_bytes=1000)
