@@ -19,6 +19,7 @@ fetch = typer.Typer(no_args_is_help=True, help="Fetch public data and weights, w
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 GraphDir = Annotated[Path, typer.Option("--graph", help="Directory with nodes.csv, in PrimeKG's layout; the table is written beside it.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace also files that are there without having been fetched.")]
 Retry = Annotated[bool, typer.Option("--retry", help="Ask again for nodes for which nothing was found.")]
 
 
@@ -31,6 +32,7 @@ def primekg(
     licensed: Annotated[
         list[str] | None, typer.Option(help="With --commercial-only: keep edges of this source, such as DrugBank; may be repeated.")
     ] = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """PrimeKG from Harvard Dataverse: kg.csv, nodes.csv and feature tables (about 1 GB)."""
@@ -38,7 +40,10 @@ def primekg(
 
     if licensed and not commercial_only:
         raise InputError("--licensed goes with --commercial-only.")
-    _run(lambda progress: fetch_primekg(out, progress, commercial_only=commercial_only, licensed=licensed or ()), as_json)
+    _run(
+        lambda progress: fetch_primekg(out, progress, commercial_only=commercial_only, licensed=licensed or (), overwrite=overwrite),
+        as_json,
+    )
 
 
 @fetch.command("uniprot")
@@ -71,11 +76,11 @@ def pubchem(graph: GraphDir, retry: Retry = False, as_json: Json = False) -> Non
 
 
 @fetch.command("go")
-def go(graph: GraphDir, as_json: Json = False) -> None:
+def go(graph: GraphDir, overwrite: Overwrite = False, as_json: Json = False) -> None:
     """Definitions for the Gene Ontology terms of a graph."""
     from biobridge_rag.fetching.go import fetch_go
 
-    _run(lambda progress: fetch_go(graph, progress), as_json)
+    _run(lambda progress: fetch_go(graph, progress, overwrite=overwrite), as_json)
 
 
 @fetch.command("weights")

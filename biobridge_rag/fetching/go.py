@@ -19,7 +19,7 @@ from pathlib import Path
 from biobridge_rag.errors import FileError
 from biobridge_rag.fetching.downloads import download
 from biobridge_rag.fetching.http import Http, Progress
-from biobridge_rag.fetching.records import Entry, Licence, Outcome, current, describe, fetching_into, write_csv, write_record
+from biobridge_rag.fetching.records import Entry, Licence, Outcome, check_ours, current, describe, fetching_into, write_csv, write_record
 from biobridge_rag.fetching.tables import graph_nodes
 from biobridge_rag.types import NodeType
 
@@ -58,12 +58,16 @@ class Ontology:
     terms: dict[str, Term]
 
 
-def fetch_go(graph: Path, progress: Progress | None = None, *, url: str = GO_BASIC, http: Http | None = None) -> Outcome:
+def fetch_go(
+    graph: Path, progress: Progress | None = None, *, overwrite: bool = False, url: str = GO_BASIC, http: Http | None = None
+) -> Outcome:
     """Writes biological.csv, molecular.csv and cellular.csv into the graph's directory, a row for each GO node of nodes.csv; one
-    without a definition keeps its name alone, and is counted. go-basic.obo stays beside. Raises GraphFormatError or FetchError."""
+    without a definition keeps its name alone, and is counted. go-basic.obo stays beside; delete it to fetch a newer release.
+    overwrite: also tables that are there without having been fetched. Raises GraphFormatError or FetchError."""
     nodes = graph_nodes(graph, [t.value for t in _TABLES])
     options = f"nodes {hashlib.sha256(json.dumps(nodes).encode()).hexdigest()[:16]}"
     with fetching_into(graph):
+        check_ours(graph, _TABLES.values(), overwrite)
         entries: dict[str, Entry] = {}
         kept = current(graph, _OBO)
         if kept is None:

@@ -90,14 +90,17 @@ class Http:
         self._interval = 1 / per_second if per_second else 0.0
         self._rest_after = rest_after
         self._not_before = 0.0
-        self._client = httpx.Client(
-            headers={"User-Agent": USER_AGENT},
-            follow_redirects=True,
-            max_redirects=10,
-            timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
-            transport=transport,
-            event_hooks={"response": [_refuse_unsafe_redirect]},
-        )
+        try:
+            self._client = httpx.Client(
+                headers={"User-Agent": USER_AGENT},
+                follow_redirects=True,
+                max_redirects=10,
+                timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+                transport=transport,
+                event_hooks={"response": [_refuse_unsafe_redirect]},
+            )
+        except (ImportError, ValueError, httpx.InvalidURL) as error:
+            raise FetchError(f"The proxy of the environment cannot be used: {_line(error)}.", "Check HTTPS_PROXY and ALL_PROXY.") from error
 
     def __enter__(self) -> Http:
         return self
@@ -242,4 +245,5 @@ def short(url: str) -> str:
 
 
 def _line(error: BaseException) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__).rstrip(".")[:160]
+    text = re.sub(r"^\[Errno -?\d+\] ", "", " ".join(str(error).split()))
+    return (text or type(error).__name__).rstrip(".")[:160]

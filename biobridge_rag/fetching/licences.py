@@ -5,7 +5,7 @@ sources. Does not know: networks, how graphs are read.
 
 This is a reading of published terms, not legal advice: terms change, and the addresses below have the last word. kg.csv names no source
 for an edge, so its relation tells it; a relation that several sources feed is forbidden where any of them is. What is not listed
-counts as forbidden.
+counts as forbidden. Terms that ask for attribution or for the same licence (CC BY, CC BY-SA) permit commercial use and still bind.
 """
 
 from __future__ import annotations

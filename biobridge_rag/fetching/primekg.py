@@ -26,7 +26,7 @@ from biobridge_rag.fetching.licences import (
     keep_commercial_features,
     keep_commercial_nodes,
 )
-from biobridge_rag.fetching.records import Entry, Licence, Outcome, current, describe, fetching_into, write_csv, write_record
+from biobridge_rag.fetching.records import Entry, Licence, Outcome, check_ours, current, describe, fetching_into, write_csv, write_record
 from biobridge_rag.graph.tables import Files, Row
 
 DATAVERSE = "https://dataverse.harvard.edu"
@@ -53,18 +53,26 @@ class RemoteFile:
 
 
 def fetch_primekg(
-    folder: Path, progress: Progress | None = None, *, commercial_only: bool = False, licensed: Collection[str] = (), base: str = DATAVERSE,
+    folder: Path,
+    progress: Progress | None = None,
+    *,
+    commercial_only: bool = False,
+    licensed: Collection[str] = (),
+    overwrite: bool = False,
+    base: str = DATAVERSE,
     http: Http | None = None,
-) -> Outcome:  # fmt: skip
+) -> Outcome:
     """Fetches PrimeKG into `folder`: kg.csv, nodes.csv, drug_features.csv, disease_features.csv and, made of the last, disease.csv.
 
     commercial_only: without what comes from sources whose terms forbid commercial use, but for those that `licensed` names.
-    Files that are there as recorded, with the same choice, are kept. Raises FetchError, DiskFullError, InputError in one line.
+    overwrite: also files that are there without having been fetched. Files that are there as recorded, with the same choice, are
+    kept. Raises FetchError, DiskFullError, InputError in one line.
     """
     check_licensed(licensed)
     options = f"commercial-only, licensed: {', '.join(sorted(licensed)) or 'none'}" if commercial_only else ""
     names = {f"{stem}.csv": stem for stem in (*NEEDED, *FEATURES)}
     with fetching_into(folder):
+        check_ours(folder, (*names, "disease.csv"), overwrite)
         kept = {name: entry for name in (*names, "disease.csv") if (entry := current(folder, name, options)) is not None}
         lacking = [stem for name, stem in names.items() if name not in kept]
         if not lacking and "disease.csv" in kept:

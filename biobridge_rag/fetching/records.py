@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from biobridge_rag.errors import FileError, HomeLockedError
+from biobridge_rag.errors import FileError, HomeLockedError, InputError
 from biobridge_rag.fetching.downloads import file_digests, saying_disk_full
 
 RECORD = "fetched.json"
@@ -97,6 +97,13 @@ def current(folder: Path, name: str, options: str = "") -> Entry | None:
     if entry is None or entry.options != options or not file.is_file() or file.stat().st_size != entry.size:
         return None
     return entry if file_digests(file)["sha256"] == entry.sha256 else None
+
+
+def check_ours(folder: Path, names: Iterable[str], overwrite: bool) -> None:
+    """Raises InputError where one of these files is there without having been fetched, unless it may be overwritten."""
+    record = read_record(folder)
+    if not overwrite and (theirs := next((n for n in names if (folder / n).exists() and n not in record), None)):
+        raise InputError(f"{folder / theirs} is there, and was not fetched.", "Choose another folder, or give --overwrite.")
 
 
 @contextmanager

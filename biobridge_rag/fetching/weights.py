@@ -13,7 +13,7 @@ from biobridge_rag.encoders.weights import WEIGHT_FILES, checkpoint_folder, esm_
 from biobridge_rag.errors import BiobridgeError, FetchError, InputError
 from biobridge_rag.fetching.downloads import download, saying_disk_full
 from biobridge_rag.fetching.http import CONNECT_SECONDS, Http, Progress
-from biobridge_rag.fetching.records import Entry, Licence, Outcome, current, describe, fetching_into, write_record
+from biobridge_rag.fetching.records import Entry, Licence, Outcome, current, describe, fetching_into, read_record, write_record
 
 ESM_MODELS = (
     "esm2_t6_8M_UR50D", "esm2_t12_35M_UR50D", "esm2_t30_150M_UR50D", "esm2_t33_650M_UR50D", "esm2_t36_3B_UR50D", "esm2_t48_15B_UR50D",
@@ -58,6 +58,9 @@ def _fetch_esm(name: str, folder: Path, progress: Progress | None, http: Http | 
             for url, file in esm_urls(name):
                 if (entry := current(folder, file)) is not None:
                     kept[file] = entry
+                    continue
+                if file not in read_record(folder) and (folder / file).is_file():  # by fair-esm's own download
+                    kept[file] = describe(folder / file, "fair-esm", url, ESM_LICENCE, note="was there before")
                     continue
                 saved = download(client, url, folder / file, progress=progress)
                 fetched[file] = describe(saved.path, "fair-esm", url, ESM_LICENCE)

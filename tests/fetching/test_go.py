@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from biobridge_rag.errors import FileError
+from biobridge_rag.errors import FileError, InputError
 from biobridge_rag.fetching import Outcome, fetch_go
 from biobridge_rag.fetching.go import go_id, read_obo
 from biobridge_rag.fetching.http import Http
@@ -105,6 +105,16 @@ def test_definitions_are_written_for_each_node(server: Server, tmp_path: Path) -
     (tmp_path / "nodes.csv").write_text(NODES + "8,GO:0000002,biological_process,added,GO\n")
     assert set(run(server, tmp_path).fetched) == {"biological.csv", "molecular.csv", "cellular.csv"}
     assert len(descriptions(tmp_path, "biological.csv")) == 3
+
+
+def test_a_table_of_someone_else_is_not_overwritten(server: Server, tmp_path: Path) -> None:
+    url = server.on("/go.obo", ranged(OBO.encode()))
+    (tmp_path / "nodes.csv").write_text(NODES)
+    (tmp_path / "molecular.csv").write_text("mine")
+    with pytest.raises(InputError, match=r"molecular\.csv is there, and was not fetched"):
+        fetch_go(tmp_path, url=url)
+    assert (tmp_path / "molecular.csv").read_text() == "mine" and server.asked == []
+    assert "molecular.csv" in fetch_go(tmp_path, url=url, overwrite=True).fetched
 
 
 def test_a_term_goes_before_an_alternative_id(tmp_path: Path) -> None:

@@ -191,6 +191,17 @@ def test_a_server_that_asks_for_rest_gets_it(server: Server) -> None:
     assert elapsed() == pytest.approx(9)
 
 
+def test_proxies_of_the_environment_are_used(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    server.on("/x", OK)
+    assert Http().get_json("http://nowhere.invalid/x").content == {"a": 1} and server.asked[0].headers["host"] == "nowhere.invalid"
+    monkeypatch.setenv("HTTP_PROXY", "gopher://127.0.0.1:1")
+    with pytest.raises(FetchError, match="The proxy of the environment cannot be used"):
+        Http()
+
+
 def test_a_form_is_posted(server: Server) -> None:
     url = server.on("/x", lambda asked: Reply(json.dumps(asked.form).encode()))
     assert Http().get_json(url, form={"ids": "1,2", "from": "GeneID"}).content == {"ids": "1,2", "from": "GeneID"}

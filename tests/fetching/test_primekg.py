@@ -182,6 +182,15 @@ def test_records_that_do_not_fit_are_told(dataverse: Server, tmp_path: Path) -> 
     assert not (tmp_path / "page" / "nodes.csv").exists()
 
 
+def test_a_graph_of_someone_else_is_not_overwritten(dataverse: Server, tmp_path: Path) -> None:
+    (tmp_path / "kg.csv").write_text("mine")
+    with pytest.raises(InputError, match=r"kg\.csv is there, and was not fetched"):
+        run(dataverse, tmp_path)
+    assert (tmp_path / "kg.csv").read_text() == "mine" and dataverse.asked == []
+    run(dataverse, tmp_path, overwrite=True)
+    assert (tmp_path / "kg.csv").read_bytes() == KG
+
+
 def test_the_table_of_sources_is_whole() -> None:
     assert {source for sources in RELATIONS.values() for source in sources} <= set(SOURCES) and len(RELATIONS) == 30
     assert all(source.licence.url.startswith("http") and source.licence.name for source in SOURCES.values())

@@ -48,7 +48,10 @@ def test_esm_comes_into_fair_esms_cache(server: Server, tmp_path: Path, monkeypa
     assert set(outcome.kept) == {f"{NAME}.pt"} and outcome.kept[f"{NAME}.pt"].licence.name == "MIT"
     server.asked.clear()
     assert fetch_weights(NAME, http=quiet()).fetched == {} and server.asked == []
-    fetch_weights(NAME, tmp_path / "mine", http=quiet())
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / f"{NAME}.pt").write_bytes(b"of fair-esm")
+    outcome = fetch_weights(NAME, tmp_path / "mine", http=quiet())
+    assert outcome.kept[f"{NAME}.pt"].note == "was there before" and server.paths() == [f"/regression/{NAME}-contact-regression.pt"]
     assert find_checkpoint(NAME, Source(tmp_path / "mine")) == tmp_path / "mine" / f"{NAME}.pt"
 
 
