@@ -162,6 +162,13 @@ def test_a_run_that_broke_off_goes_on(dataverse: Server, tmp_path: Path) -> None
     assert [a.headers.get("range") for a in dataverse.asked if a.path.endswith("6180620")] == ["bytes=200-"]
 
 
+def test_a_graph_with_another_md5_is_refused(dataverse: Server, tmp_path: Path) -> None:
+    dataverse.on("/api/access/datafile/6180620", ranged(KG.replace(b"F8", b"F9")))
+    with pytest.raises(FetchError, match="its md5 is"):
+        run(dataverse, tmp_path)
+    assert dataverse.paths().count("/api/access/datafile/6180620") == 2 and not (tmp_path / "kg.csv").exists()
+
+
 def test_records_that_do_not_fit_are_told(dataverse: Server, tmp_path: Path) -> None:
     version = record()["data"]["latestVersion"]
     for changed, words in [

@@ -67,7 +67,7 @@ class UniProt:
 
 GENES = {
     "1": [entry("P00001", "A1BG")],
-    "2": [entry("A0A000AAA1", "A2M", reviewed=False, sequence=SEQUENCE * 3), entry("P00002", "A2M"), entry("P00009", "A2M", taxon=10090)],
+    "2": [entry("A0A000AAA1", "A2M", reviewed=False, sequence=SEQUENCE * 3), entry("P00002", "A2M"), entry("O00009", "A2M", taxon=10090)],
     "3": [entry("P00003", "OTHER", sequence=SEQUENCE * 2), entry("P00004", "CDKN2A")],
     "4": [entry("Q00002", "NAT", False), entry("Q00001", "NAT", False), entry("Q00003", "NAT", False, SEQUENCE + "A")],
     "5": [entry("P00005", "BAD", sequence="MK-V")],
