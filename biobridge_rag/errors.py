@@ -76,5 +76,9 @@ class DiskFullError(BiobridgeError):
     pass
 
 
+class FetchError(BiobridgeError):
+    pass
+
+
 class LLMError(BiobridgeError):
     pass

@@ -250,6 +250,13 @@ class Encoder(Protocol):
     def encode(self, values: Sequence[str]) -> Vectors: ...
 
 
+@runtime_checkable
+class ChoosyEncoder(Encoder, Protocol):
+    """An encoder that cannot use every value of its modality. `unusable`: place in `values` -> the reason, one sentence."""
+
+    def unusable(self, values: Sequence[str]) -> dict[int, str]: ...
+
+
 class Aligner(Protocol):
     """Compares values with those of a graph's nodes. `similarities`: n values -> (n, n_t) float32 in [0, 1]; `table`: (n_t, n_t) float16
     of the nodes among each other; `kept`: of some of the nodes only;

@@ -64,6 +64,7 @@ class UniMolEncoder:
 
     modality = Modality.MOLECULE
     dim = 512
+    centred = True
     weights, dictionary = "mol_pre_all_h_220816.pt", "mol.dict.txt"
     _SEED, _ATOMS, _BATCH = 42, 256, 256
 

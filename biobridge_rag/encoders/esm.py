@@ -77,6 +77,7 @@ class EsmEncoder:
     of fair-esm where there is one, else a folder of transformers. Both hold the same numbers, in files that differ."""
 
     modality = Modality.PROTEIN
+    centred = True
 
     def __init__(self, name: str, source: Source) -> None:
         self._name, self._source, self._shape = name, source, _SHAPES.get(name)

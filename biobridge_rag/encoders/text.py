@@ -37,6 +37,7 @@ class MiniLMEncoder(TransformerEncoder):
     id = "all-minilm-l6-v2-mean-v1"
     modality = Modality.TEXT
     dim = 384
+    centred = False  # trained so that cosines tell
 
     def __init__(self) -> None:
         super().__init__(self.id, Source())

@@ -100,6 +100,7 @@ class TransformerEncoder:
     the first `encode` loads the model. `id`: label, pooling, window, precision where it is not fp32, fingerprint of the files."""
 
     modality: Modality
+    centred = True  # the vectors of such models all point much the same way
     cuts = True  # whether a value longer than the window is cut there; otherwise it is refused
 
     def __init__(self, label: str, source: Source) -> None:

@@ -1,0 +1,132 @@
+"""Weights from a replayed fair-esm site and a replayed hub: which files, into which folder, and how no network is told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from biobridge_rag.encoders import weights as places
+from biobridge_rag.encoders.weights import Source, find_checkpoint, find_model_folder
+from biobridge_rag.errors import FetchError, InputError
+from biobridge_rag.fetching import fetch_weights
+from biobridge_rag.fetching.http import Http
+from biobridge_rag.fetching.records import read_record
+from biobridge_rag.fetching.weights import wanted_files
+from tests.fetching.conftest import Asked, Reply, Server, ranged
+
+NAME = "esm2_t6_8M_UR50D"
+MODEL = "someone/tiny-bert"
+SHA = "0123456789abcdef0123456789abcdef01234567"
+HUB_FILES = {
+    "README.md": b"---\nlicense: mit\n---\n", "config.json": b'{"model_type": "bert"}', "model.safetensors": b"safe" * 100,
+    "pytorch_model.bin": b"old" * 100, "tokenizer.json": b"{}", "vocab.txt": b"a\nb\n", "onnx/model.onnx": b"x", "modeling_own.py": b"1",
+    "1_Pooling/config.json": b"{}", "tf_model.h5": b"x", "flax_model.msgpack": b"x",
+}  # fmt: skip
+
+
+def quiet() -> Http:
+    return Http(sleep=lambda _: None)
+
+
+def test_esm_comes_into_fair_esms_cache(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(places, "ESM_URL", server.url)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    server.on(f"/models/{NAME}.pt", ranged(b"weights" * 99))
+    server.on(f"/regression/{NAME}-contact-regression.pt", Reply(status=404))
+    with pytest.raises(FetchError, match=r"contact-regression\.pt has gone"):
+        fetch_weights(NAME, http=quiet())
+    server.on(f"/regression/{NAME}-contact-regression.pt", ranged(b"regression"))
+    outcome = fetch_weights(NAME, http=quiet())
+    found = find_checkpoint(NAME, Source())
+    assert found is not None and found.read_bytes() == b"weights" * 99 and found.with_name(f"{NAME}-contact-regression.pt").is_file()
+    assert set(outcome.kept) == {f"{NAME}.pt"} and outcome.kept[f"{NAME}.pt"].licence.name == "MIT"
+    server.asked.clear()
+    assert fetch_weights(NAME, http=quiet()).fetched == {} and server.asked == []
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / f"{NAME}.pt").write_bytes(b"of fair-esm")
+    outcome = fetch_weights(NAME, tmp_path / "mine", http=quiet())
+    assert outcome.kept[f"{NAME}.pt"].note == "was there before" and server.paths() == [f"/regression/{NAME}-contact-regression.pt"]
+    assert find_checkpoint(NAME, Source(tmp_path / "mine")) == tmp_path / "mine" / f"{NAME}.pt"
+
+
+def hub(server: Server, files: dict[str, bytes] = HUB_FILES) -> Server:
+    listed = [{"rfilename": name} for name in files]
+    info = {
+        "_id": "1",
+        "id": MODEL,
+        "sha": SHA,
+        "private": False,
+        "gated": False,
+        "siblings": listed,
+        "cardData": {"license": "apache-2.0"},
+    }
+    for path in (f"/api/models/{MODEL}", f"/api/models/{MODEL}/revision/{SHA}"):
+        server.on(path, Reply(json.dumps(info).encode(), headers={"Content-Type": "application/json"}))
+    tree = [{"type": "file", "oid": hashlib.sha1(data).hexdigest(), "size": len(data), "path": name} for name, data in files.items()]
+    server.on(f"/api/models/{MODEL}/tree/{SHA}", Reply(json.dumps(tree).encode(), headers={"Content-Type": "application/json"}))
+    for name, data in files.items():
+
+        def script(asked: Asked, data: bytes = data) -> Reply:
+            return Reply(data, headers={"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": SHA})
+
+        server.on(f"/{MODEL}/resolve/{SHA}/{name}", script)
+    return server
+
+
+def test_a_model_of_the_hub_comes_with_what_loading_needs(server: Server, tmp_path: Path) -> None:
+    outcome = fetch_weights(MODEL, tmp_path / "m", endpoint=hub(server).url)
+    got = {str(p.relative_to(tmp_path / "m")) for p in (tmp_path / "m").rglob("*") if p.is_file() and ".cache" not in p.parts}
+    wanted = {"README.md", "config.json", "model.safetensors", "tokenizer.json", "vocab.txt", "1_Pooling/config.json"}
+    assert got - {".fetching.lock", "fetched.json"} == wanted == set(outcome.fetched) == set(read_record(tmp_path / "m"))
+    assert (tmp_path / "m" / "model.safetensors").read_bytes() == HUB_FILES["model.safetensors"]
+    assert find_model_folder(MODEL, Source(tmp_path / "m")) == tmp_path / "m"
+    assert outcome.fetched["config.json"].licence.name == "apache-2.0" and outcome.fetched["config.json"].options == SHA
+    server.asked.clear()
+    again = fetch_weights(MODEL, tmp_path / "m", endpoint=server.url)
+    assert again.fetched == {} and set(again.kept) == wanted and not any("resolve" in path for path in server.paths())
+
+
+def test_weights_are_taken_once() -> None:
+    assert "pytorch_model.bin" not in wanted_files(list(HUB_FILES))
+    shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"]
+    assert wanted_files([*shards, "pytorch_model.bin", "pytorch_model.bin.index.json"]) == shards
+    old = ["pytorch_model-00001-of-00001.bin", "pytorch_model.bin.index.json"]
+    assert wanted_files([*old, "training_args.bin", "optimizer.pt", "../x.json", "a/b.json"]) == old
+
+
+def test_names_and_models_that_do_not_fit_are_told(server: Server, tmp_path: Path) -> None:
+    for name in ("esm2_t7", "bert", "a/b/c", "../x", "https://x/y"):
+        with pytest.raises(InputError, match="no weights called"):
+            fetch_weights(name)
+    hub(server, {"config.json": b"{}", "onnx/model.onnx": b"x"})
+    with pytest.raises(FetchError, match=r"neither model\.safetensors"):
+        fetch_weights(MODEL, tmp_path, endpoint=server.url)
+    server.on(f"/api/models/{MODEL}", Reply(b'{"error":"Repository not found"}', 404, {"X-Error-Code": "RepoNotFound"}))
+    with pytest.raises(FetchError, match="is not on the hub") as caught:
+        fetch_weights(MODEL, tmp_path, endpoint=server.url)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_network_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("waited"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(FetchError, match=r"The hub cannot be reached for someone/tiny-bert: \S.*") as caught:
+            fetch_weights(MODEL, tmp_path, endpoint=f"http://127.0.0.1:{taken.getsockname()[1]}")
+    assert "--weights" in caught.value.help
+
+
+def test_the_offline_switch_of_the_hub_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    hub(server)
+    with pytest.raises(FetchError, match=r"cannot be reached") as caught:
+        fetch_weights(MODEL, tmp_path, endpoint=server.url)
+    assert server.asked == [] and "HF_HUB_OFFLINE" in caught.value.help
