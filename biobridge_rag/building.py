@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,6 +29,7 @@ from biobridge_rag.encoders.cache import cached_embeddings, save_array
 from biobridge_rag.encoders.weights import ANYWHERE, Source
 from biobridge_rag.errors import HomeError, HomeMismatchError, InputError
 from biobridge_rag.graph.artefact import load_saved_graph, save_graph
+from biobridge_rag.graph.parts import part
 from biobridge_rag.homes import STAGES, aligner_of, open_array, open_home, read_fusions
 from biobridge_rag.retrieval.fusion import Fusion, fit
 from biobridge_rag.retrieval.likeness import Likeness
@@ -35,7 +37,7 @@ from biobridge_rag.retrieval.scoring import TailScorer
 from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex
 from biobridge_rag.store.manifest import Manifest, read_manifest, write_manifest, write_text, writing
 from biobridge_rag.store.switching import recover
-from biobridge_rag.types import Bridge, Encoder, KnowledgeGraph, Modality, NodeType, Relation, Vectors
+from biobridge_rag.types import Bridge, ChoosyEncoder, Encoder, KnowledgeGraph, Modality, NodeType, Relation, Vectors
 
 Progress = Callable[[str, int, int], None]
 TRAINED_ON = ("graph_sha256", "encoders", "bridge_kind", "seed", "epochs")
@@ -86,6 +88,7 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
     if options.bridge != "official" and options.official != OfficialTraining():
         raise InputError("Patience, balance, negatives and a log folder are options of the official bridge.", "Add --bridge official.")
     encoders = {m: make_encoder(m, name, options.source) for m, name in sorted(options.encoders.items())}
+    graph = usable(graph, encoders)
     epochs = options.epochs if options.epochs is not None else DEFAULT_EPOCHS[options.bridge]
     wanted = Manifest(
         graph_name=graph.name,
@@ -125,6 +128,21 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
             manifest = finish(path, replace(manifest, bridge_sha256=digest, stages=STAGES[:2]), "bridge")
         index_nodes(graph, path, tables, manifest, progress)
         return finish(path, manifest, "index")
+
+
+def usable(graph: KnowledgeGraph, encoders: Mapping[Modality, Encoder]) -> KnowledgeGraph:
+    """The graph without the nodes of which an encoder can use no value, counted by type in its `skipped`."""
+    keep, skipped = np.ones(len(graph.nodes), dtype=bool), Counter[str]()
+    for node_type, positions in graph.by_type.items():
+        encoder = encoders[node_type.modality]
+        if isinstance(encoder, ChoosyEncoder):
+            values = [graph.nodes[i].values for i in positions]
+            refused = encoder.unusable([value for group in values for value in group])
+            place = np.cumsum([0, *map(len, values)])
+            bad = [any(int(k) in refused for k in range(place[i], place[i + 1])) for i in range(len(values))]
+            keep[positions[bad]] = False
+            skipped[f"{node_type.label} node that the encoder {encoder.id} cannot read"] += sum(bad)
+    return graph if keep.all() else part(graph, keep, skipped, "edge to a node that its encoder cannot read")
 
 
 def _with_additions(path: Path, manifest: Manifest, options: BuildOptions) -> KnowledgeGraph:

@@ -28,6 +28,7 @@ import torch
 from biobridge_rag.bridge.embedding_pickles import ReleasedEmbeddings, read_embeddings, write_embeddings
 from biobridge_rag.bridge.official import HEADS, OfficialBridge, load_official
 from biobridge_rag.errors import DiskFullError, GraphFormatError, InputError
+from biobridge_rag.graph.parts import part
 from biobridge_rag.graph.tables import Files
 from biobridge_rag.types import Bridge, Indices, KnowledgeGraph, NodeType, Vectors
 
@@ -127,7 +128,9 @@ def graph_and_tables(
             f"None of the {total:,} released embeddings belongs to a node of the graph {graph.name!r}.",
             "The release is of PrimeKG's nodes: give the graph in its own ids, or its nodes.csv.",
         )
-    return _part(graph, keep, skipped), found
+    if keep.all():
+        return replace(graph, skipped={**graph.skipped, **{reason: n for reason, n in sorted(skipped.items()) if n}}), found
+    return part(graph, keep, skipped, "edge to a node without a released embedding"), found
 
 
 def _places(
@@ -160,28 +163,6 @@ def _by_node(embedding: Vectors, place: Indices, count: Indices) -> Vectors:
     for row in np.flatnonzero(count > 1):
         out[row] = embedding[place == row].mean(axis=0, dtype=np.float64)
     return out
-
-
-def _part(graph: KnowledgeGraph, keep: Any, skipped: Counter[str]) -> KnowledgeGraph:
-    """The graph of the kept nodes and the edges between them, without relations that lost all theirs."""
-    edge = keep[graph.head] & keep[graph.tail]
-    skipped["edge to a node without a released embedding"] += int((~edge).sum())
-    counts = {**graph.skipped, **{reason: n for reason, n in sorted(skipped.items()) if n}}
-    if keep.all():
-        return replace(graph, skipped=counts)
-    new = np.cumsum(keep) - 1
-    used, relation = np.unique(graph.relation[edge], return_inverse=True)
-    return KnowledgeGraph(
-        graph.name,
-        tuple(node for node, kept in zip(graph.nodes, keep, strict=True) if kept),
-        tuple(graph.relations[i] for i in used),
-        new[graph.head[edge]].astype(np.int32),
-        relation.astype(np.int16),
-        new[graph.tail[edge]].astype(np.int32),
-        graph.source[edge],
-        graph.sources,
-        counts,
-    )
 
 
 def export_release(
