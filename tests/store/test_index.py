@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from biobridge_rag.errors import DiskFullError, HomeError
+from biobridge_rag.errors import DiskFullError, HomeError, InputError
 from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex, collection_name
 from biobridge_rag.types import Node, NodeType, Vectors
 
@@ -81,6 +81,84 @@ def test_a_write_that_was_broken_off_is_completed(tmp_path: Path) -> None:
     assert index.counts() == {"drug.frozen": 2_300}
     ids, cosines = index.search(DRUG, FROZEN, x[[5, 1500, 2299]], 1)
     assert [row[0] for row in ids] == ["DB5", "DB1500", "DB2299"] and np.allclose(cosines, 1.0, atol=1e-5)
+    index.close()
+
+
+def test_nodes_are_added_replaced_and_removed_singly(tmp_path: Path) -> None:
+    index, x = NodeIndex(tmp_path), vectors_of(30)
+    index.write(DRUG, FROZEN, nodes_of(20), x[:20], "v1", quiet)
+    index.upsert(DRUG, FROZEN, nodes_of(22)[18:], x[[28, 29, 20, 21]])
+    assert index.counts() == {"drug.frozen": 22}
+    ids, cosines = index.search(DRUG, FROZEN, x[[28, 29, 20, 21]], 1)
+    assert [row[0] for row in ids] == ["DB18", "DB19", "DB20", "DB21"] and np.allclose(cosines, 1.0, atol=1e-5)
+    assert index.delete(DRUG, FROZEN, ["DB20", "DB3", "DB99"]) == 2
+    assert index.counts() == {"drug.frozen": 20} and index.delete(DRUG, FROZEN, []) == 0
+    found = set(index.search(DRUG, FROZEN, x[[3]], 20)[0][0])
+    assert len(found) == 20 and not found & {"DB20", "DB3"}
+    index.close()
+
+
+def test_a_changed_collection_is_made_anew_unless_its_new_content_has_been_named(tmp_path: Path) -> None:
+    index, x, seen = NodeIndex(tmp_path), vectors_of(6), []
+    index.write(DRUG, FROZEN, nodes_of(6), x, "v1", quiet)
+    index.delete(DRUG, FROZEN, ["DB2"])
+    index.upsert(DRUG, FROZEN, nodes_of(9)[8:], x[:1])
+    index.write(DRUG, FROZEN, nodes_of(6), x, "v1", lambda _s, d, _t: seen.append(d))
+    assert seen == [6] and set(index.search(DRUG, FROZEN, x[:1], 6)[0][0]) == {n.id for n in nodes_of(6)}
+    index.upsert(DRUG, FROZEN, nodes_of(7)[6:], x[:1], "v2")
+    index.write(DRUG, FROZEN, nodes_of(7), x[[0, 1, 2, 3, 4, 5, 0]], "v2", lambda _s, d, _t: seen.append(d))
+    index.delete(DRUG, FROZEN, ["DB6"], "v1")
+    index.write(DRUG, FROZEN, nodes_of(6), x, "v1", lambda _s, d, _t: seen.append(d))
+    assert seen == [6], "a whole collection was written again"
+    index.close()
+
+
+def test_the_first_node_of_a_type_makes_its_collection(tmp_path: Path) -> None:
+    index = NodeIndex(tmp_path)
+    index.upsert(DRUG, FROZEN, nodes_of(1), vectors_of(1))
+    assert index.counts() == {"drug.frozen": 1}
+    with pytest.raises(HomeError, match=r"no collection 'drug.bridge'"):
+        index.delete(DRUG, BRIDGE, ["DB0"])
+    index.close()
+
+
+def spoilt(value: float) -> Vectors:
+    x = vectors_of(8)
+    x[5] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("nodes", "vectors", "says"),
+    [
+        (nodes_of(8), spoilt(np.nan), "DB5 for drug.frozen is not finite"),
+        (nodes_of(8), spoilt(np.inf), "DB5 for drug.frozen is not finite"),
+        (nodes_of(8), spoilt(0.0), "DB5 for drug.frozen is zero"),
+        (nodes_of(8), vectors_of(7), r"shape \(7, 16\); 8 nodes"),
+        (nodes_of(8), vectors_of(8)[0], r"shape \(16,\)"),
+        ([*nodes_of(7), *nodes_of(1)], vectors_of(8), "an id twice: DB0"),
+    ],
+)
+def test_vectors_that_have_no_cosine_are_refused_before_anything_is_written(
+    tmp_path: Path, nodes: list[Node], vectors: Vectors, says: str
+) -> None:
+    index = NodeIndex(tmp_path)
+    with pytest.raises(InputError, match=says):
+        index.write(DRUG, FROZEN, nodes, vectors, "v1", quiet)
+    with pytest.raises(InputError, match=says):
+        index.upsert(DRUG, FROZEN, nodes, vectors)
+    assert index.counts() == {}
+    index.close()
+
+
+def test_vectors_of_another_dimension_are_refused_and_change_nothing(tmp_path: Path) -> None:
+    index = NodeIndex(tmp_path)
+    index.write(DRUG, FROZEN, nodes_of(3), vectors_of(3, 16), "v1", quiet)
+    with pytest.raises(InputError, match="holds vectors of 16 dimensions, not 8"):
+        index.upsert(DRUG, FROZEN, nodes_of(5)[3:], vectors_of(2, 8))
+    with pytest.raises(InputError, match="holds vectors of 16 dimensions, not 8"):
+        index.write(DRUG, FROZEN, nodes_of(5), vectors_of(5, 8), "v1", quiet)
+    assert index.counts() == {"drug.frozen": 3}
     index.close()
 
 
