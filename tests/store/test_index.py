@@ -1,4 +1,4 @@
-"""The Chroma index: exact cosines, idempotent and interruptible writes, a folder that any Chroma client can read."""
+"""The Chroma index, embedded and on a server: exact cosines, idempotent and interruptible writes, single nodes added and removed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from biobridge_rag.errors import DiskFullError, HomeError, InputError
 from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex, collection_name
 from biobridge_rag.types import Node, NodeType, Vectors
+from tests.store.conftest import Open
 
 DRUG = NodeType.DRUG
 
@@ -27,8 +28,8 @@ def vectors_of(n: int, dim: int = 16, seed: int = 0) -> Vectors:
     return np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), dtype=np.float32)
 
 
-def test_search_gives_the_exact_cosines_best_first(tmp_path: Path) -> None:
-    index, x, queries = NodeIndex(tmp_path), vectors_of(60), vectors_of(3, seed=1)
+def test_search_gives_the_exact_cosines_best_first(place: Open) -> None:
+    index, x, queries = place(), vectors_of(60), vectors_of(3, seed=1)
     index.write(DRUG, FROZEN, nodes_of(60), x, "v1", quiet)
     ids, cosines = index.search(DRUG, FROZEN, queries, 60)
     exact = queries @ x.T
@@ -36,20 +37,18 @@ def test_search_gives_the_exact_cosines_best_first(tmp_path: Path) -> None:
         order = np.argsort(-exact[row])
         assert ids[row] == [f"DB{i}" for i in order]
         assert np.allclose(cosines[row], exact[row][order], atol=1e-5)
-    index.close()
 
 
-def test_the_two_spaces_of_a_type_are_apart(tmp_path: Path) -> None:
-    index = NodeIndex(tmp_path)
+def test_the_two_spaces_of_a_type_are_apart(place: Open) -> None:
+    index = place()
     index.write(DRUG, FROZEN, nodes_of(5), vectors_of(5, 16), "v1", quiet)
     index.write(DRUG, BRIDGE, nodes_of(5), vectors_of(5, 8), "v1", quiet)
     assert index.counts() == {"drug.frozen": 5, "drug.bridge": 5}
     assert collection_name(NodeType.PROTEIN, BRIDGE) == "gene-protein.bridge"
-    index.close()
 
 
-def test_writing_again_changes_nothing_and_another_label_replaces_all(tmp_path: Path) -> None:
-    index, seen = NodeIndex(tmp_path), []
+def test_writing_again_changes_nothing_and_another_label_replaces_all(place: Open) -> None:
+    index, seen = place(), []
 
     def watch(stage: str, done: int, total: int) -> None:
         seen.append((stage, done, total))
@@ -61,11 +60,10 @@ def test_writing_again_changes_nothing_and_another_label_replaces_all(tmp_path: 
     index.write(DRUG, FROZEN, nodes_of(7), vectors_of(7, seed=2), "v2", watch)
     assert index.counts() == {"drug.frozen": 7}
     assert np.allclose(index.search(DRUG, FROZEN, vectors_of(7, seed=2)[:1], 1)[1], 1.0, atol=1e-5)
-    index.close()
 
 
-def test_a_write_that_was_broken_off_is_completed(tmp_path: Path) -> None:
-    index, x = NodeIndex(tmp_path), vectors_of(2_300)
+def test_a_write_that_was_broken_off_is_completed(place: Open) -> None:
+    index, x = place(), vectors_of(2_300)
 
     def stop(_stage: str, done: int, _total: int) -> None:
         if done == 1000:
@@ -74,18 +72,17 @@ def test_a_write_that_was_broken_off_is_completed(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         index.write(DRUG, FROZEN, nodes_of(2_300), x, "v1", stop)
     index.close()
-    index, done = NodeIndex(tmp_path), []
+    index, done = place(), []
     assert index.counts() == {"drug.frozen": 1000}
     index.write(DRUG, FROZEN, nodes_of(2_300), x, "v1", lambda _s, d, _t: done.append(d))
     assert done == [2000, 2300]
     assert index.counts() == {"drug.frozen": 2_300}
     ids, cosines = index.search(DRUG, FROZEN, x[[5, 1500, 2299]], 1)
     assert [row[0] for row in ids] == ["DB5", "DB1500", "DB2299"] and np.allclose(cosines, 1.0, atol=1e-5)
-    index.close()
 
 
-def test_nodes_are_added_replaced_and_removed_singly(tmp_path: Path) -> None:
-    index, x = NodeIndex(tmp_path), vectors_of(30)
+def test_nodes_are_added_replaced_and_removed_singly(place: Open) -> None:
+    index, x = place(), vectors_of(30)
     index.write(DRUG, FROZEN, nodes_of(20), x[:20], "v1", quiet)
     index.upsert(DRUG, FROZEN, nodes_of(22)[18:], x[[28, 29, 20, 21]])
     assert index.counts() == {"drug.frozen": 22}
@@ -95,11 +92,10 @@ def test_nodes_are_added_replaced_and_removed_singly(tmp_path: Path) -> None:
     assert index.counts() == {"drug.frozen": 20} and index.delete(DRUG, FROZEN, []) == 0
     found = set(index.search(DRUG, FROZEN, x[[3]], 20)[0][0])
     assert len(found) == 20 and not found & {"DB20", "DB3"}
-    index.close()
 
 
-def test_a_changed_collection_is_made_anew_unless_its_new_content_has_been_named(tmp_path: Path) -> None:
-    index, x, seen = NodeIndex(tmp_path), vectors_of(6), []
+def test_a_changed_collection_is_made_anew_unless_its_new_content_has_been_named(place: Open) -> None:
+    index, x, seen = place(), vectors_of(6), []
     index.write(DRUG, FROZEN, nodes_of(6), x, "v1", quiet)
     index.delete(DRUG, FROZEN, ["DB2"])
     index.upsert(DRUG, FROZEN, nodes_of(9)[8:], x[:1])
@@ -110,16 +106,14 @@ def test_a_changed_collection_is_made_anew_unless_its_new_content_has_been_named
     index.delete(DRUG, FROZEN, ["DB6"], "v1")
     index.write(DRUG, FROZEN, nodes_of(6), x, "v1", lambda _s, d, _t: seen.append(d))
     assert seen == [6], "a whole collection was written again"
-    index.close()
 
 
-def test_the_first_node_of_a_type_makes_its_collection(tmp_path: Path) -> None:
-    index = NodeIndex(tmp_path)
+def test_the_first_node_of_a_type_makes_its_collection(place: Open) -> None:
+    index = place()
     index.upsert(DRUG, FROZEN, nodes_of(1), vectors_of(1))
     assert index.counts() == {"drug.frozen": 1}
     with pytest.raises(HomeError, match=r"no collection 'drug.bridge'"):
         index.delete(DRUG, BRIDGE, ["DB0"])
-    index.close()
 
 
 def spoilt(value: float) -> Vectors:
@@ -140,26 +134,24 @@ def spoilt(value: float) -> Vectors:
     ],
 )
 def test_vectors_that_have_no_cosine_are_refused_before_anything_is_written(
-    tmp_path: Path, nodes: list[Node], vectors: Vectors, says: str
+    place: Open, nodes: list[Node], vectors: Vectors, says: str
 ) -> None:
-    index = NodeIndex(tmp_path)
+    index = place()
     with pytest.raises(InputError, match=says):
         index.write(DRUG, FROZEN, nodes, vectors, "v1", quiet)
     with pytest.raises(InputError, match=says):
         index.upsert(DRUG, FROZEN, nodes, vectors)
     assert index.counts() == {}
-    index.close()
 
 
-def test_vectors_of_another_dimension_are_refused_and_change_nothing(tmp_path: Path) -> None:
-    index = NodeIndex(tmp_path)
+def test_vectors_of_another_dimension_are_refused_and_change_nothing(place: Open) -> None:
+    index = place()
     index.write(DRUG, FROZEN, nodes_of(3), vectors_of(3, 16), "v1", quiet)
     with pytest.raises(InputError, match="holds vectors of 16 dimensions, not 8"):
         index.upsert(DRUG, FROZEN, nodes_of(5)[3:], vectors_of(2, 8))
     with pytest.raises(InputError, match="holds vectors of 16 dimensions, not 8"):
         index.write(DRUG, FROZEN, nodes_of(5), vectors_of(5, 8), "v1", quiet)
     assert index.counts() == {"drug.frozen": 3}
-    index.close()
 
 
 def test_any_chroma_client_reads_documents_and_metadata(tmp_path: Path) -> None:
@@ -178,15 +170,14 @@ def test_any_chroma_client_reads_documents_and_metadata(tmp_path: Path) -> None:
     assert np.allclose(found["embeddings"], vectors_of(3)[1:2])
 
 
-def test_an_unknown_collection_and_wrong_vectors_are_one_line(tmp_path: Path) -> None:
-    index = NodeIndex(tmp_path)
+def test_an_unknown_collection_and_wrong_vectors_are_one_line(place: Open) -> None:
+    index = place()
     with pytest.raises(HomeError, match=r"no collection 'disease.frozen'"):
         index.search(NodeType.DISEASE, FROZEN, vectors_of(1), 3)
     index.write(DRUG, FROZEN, nodes_of(3), vectors_of(3, 16), "v1", quiet)
     with pytest.raises(HomeError, match="cannot be searched") as caught:
         index.search(DRUG, FROZEN, vectors_of(1, 8), 3)
     assert len(str(caught.value).splitlines()) == 1
-    index.close()
 
 
 def test_a_damaged_database_is_one_line(tmp_path: Path) -> None:
@@ -219,4 +210,3 @@ def test_errors_of_the_database_are_told_apart(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(index, "_write", fail)
     with pytest.raises(error, match=text[:12]):
         index.write(DRUG, FROZEN, nodes_of(3), vectors_of(3), "v1", quiet)
-    index.close()
