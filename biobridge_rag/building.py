@@ -27,12 +27,13 @@ from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.cache import cached_embeddings, save_array
 from biobridge_rag.errors import HomeError, HomeMismatchError, InputError
 from biobridge_rag.graph.artefact import load_saved_graph, save_graph
-from biobridge_rag.homes import STAGES, aligner_of, open_array, open_home, read_fusions
+from biobridge_rag.homes import EMBEDDED, STAGES, aligner_of, open_array, open_home, open_index, placed, read_fusions
 from biobridge_rag.retrieval.fusion import Fusion, fit
 from biobridge_rag.retrieval.likeness import Likeness
 from biobridge_rag.retrieval.scoring import TailScorer
-from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex
+from biobridge_rag.store.index import BRIDGE, FROZEN
 from biobridge_rag.store.manifest import Manifest, read_manifest, write_manifest, write_text, writing
+from biobridge_rag.store.server import ask, read_address
 from biobridge_rag.types import Bridge, Encoder, KnowledgeGraph, Modality, NodeType, Relation, Vectors
 
 Progress = Callable[[str, int, int], None]
@@ -60,7 +61,8 @@ class OfficialTraining:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What a build is asked for; None means the default, or in a home that exists, what it was built with."""
+    """What a build is asked for; None means the default, or in a home that exists, what it was built with. chroma_url: where the
+    index goes, as in homes.open_home; a finished home's index is written anew where it is not there yet."""
 
     encoders: Mapping[Modality, str]
     bridge: str = "default"
@@ -69,6 +71,7 @@ class BuildOptions:
     seed: int = 0
     train: bool = False
     official: OfficialTraining = OfficialTraining()
+    chroma_url: str = ""
 
 
 def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progress: Progress) -> Manifest:
@@ -103,8 +106,12 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
             raise HomeMismatchError(
                 f"The home {path} cannot take this build: {difference}.", "Choose another --home, or delete that folder."
             )
+        before, manifest = manifest, placed(path, manifest, options.chroma_url)
+        check_server(manifest)
         manifest = sound(graph, path, manifest)
         if manifest.stages == STAGES and not options.train:
+            if manifest != before:
+                write_manifest(path, manifest)
             return manifest
         if "graph" not in manifest.stages:
             save_graph(graph, path / "graph")
@@ -127,12 +134,18 @@ def _check_device(device: str) -> None:
             raise InputError(f"The device {device!r} is not available: PyTorch finds no CUDA device here.", "Leave the option out.")
 
 
+def check_server(manifest: Manifest) -> None:
+    """Raises IndexServerError now rather than after hours of embedding and training."""
+    if manifest.index_url:
+        ask(read_address(manifest.index_url))
+
+
 def sound(graph: KnowledgeGraph, path: Path, manifest: Manifest) -> Manifest:
     """The manifest with those stages only whose files are whole, so that the build makes the damaged ones again."""
     stages = manifest.stages
     if stages == STAGES:
         try:
-            open_home(path).index.close()
+            open_home(path, manifest.index_url or EMBEDDED).index.close()
             return manifest
         except HomeError:
             stages = STAGES[:3]
@@ -308,7 +321,7 @@ def index_nodes(graph: KnowledgeGraph, path: Path, tables: Mapping[NodeType, Vec
     bridge, digest = load_bridge(path / "bridge")
     folder = path / "projections"
     folder.mkdir(exist_ok=True)
-    index = NodeIndex(path / "chroma")
+    index = open_index(path, manifest)
     try:
         for node_type, x in tables.items():
             nodes = [graph.nodes[i] for i in graph.by_type[node_type]]

@@ -24,7 +24,7 @@ from biobridge_rag.types import Node, NodeType, Vectors
 
 FROZEN, BRIDGE = "frozen", "bridge"
 CHANGED = "changed"  # the label of a collection whose content nobody has named
-BATCH = 1000  # vectors written at once: what a kill can cost
+BATCH_BYTES = 1 << 24  # of vectors written at once: what a kill can cost; a server takes at most 40 MB in a request
 PATIENCE = 120.0  # seconds that a server may take for one answer; a cold one first reads the collection
 _PREFIX = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,398}[A-Za-z0-9])?)?")
 Progress = Callable[[str, int, int], None]
@@ -91,8 +91,9 @@ class NodeIndex:
             collection = self._get(name)
             _check_dim(name, collection, vectors)
             collection.modify(metadata={"label": CHANGED})
-            for at in range(0, len(nodes), BATCH):
-                _store(collection, nodes[at : at + BATCH], vectors[at : at + BATCH])
+            size = self._batch(vectors.shape[1])
+            for at in range(0, len(nodes), size):
+                _store(collection, nodes[at : at + size], vectors[at : at + size])
             if label:
                 collection.modify(metadata={"label": label})
 
@@ -103,8 +104,9 @@ class NodeIndex:
         with self._writing(name):
             before = collection.count()
             collection.modify(metadata={"label": CHANGED})
-            for at in range(0, len(ids), BATCH):
-                collection.delete(ids=list(ids[at : at + BATCH]))
+            size = self._batch(1)
+            for at in range(0, len(ids), size):
+                collection.delete(ids=list(ids[at : at + size]))
             if label:
                 collection.modify(metadata={"label": label})
             return int(before - collection.count())
@@ -125,6 +127,9 @@ class NodeIndex:
                 self._collections[name] = self._client.get_collection(self._prefix + name, embedding_function=None)
         return self._collections[name]
 
+    def _batch(self, dim: int) -> int:
+        return max(1, min(int(self._client.get_max_batch_size()), BATCH_BYTES // (4 * dim)))
+
     def _create(self, name: str, label: str, n: int) -> Any:
         return self._client.create_collection(
             self._prefix + name, embedding_function=None, metadata={"label": label}, configuration={"hnsw": dict(parameters(n))}
@@ -140,7 +145,7 @@ class NodeIndex:
         if not there:
             collection = self._create(name, label, len(nodes))
         self._collections[name] = collection
-        start, size = collection.count(), min(BATCH, int(self._client.get_max_batch_size()))
+        start, size = collection.count(), self._batch(vectors.shape[1])
         if start == len(nodes):
             return
         _check_dim(name, collection, vectors)

@@ -21,7 +21,8 @@ _GO_ON = "Free some space, then run the same command again: it goes on where it 
 @dataclass(frozen=True)
 class Manifest:
     """What a home was built from. encoders: modality -> id, which changes with the encoder's output; training: options of the
-    bridge's training that are not the default.
+    bridge's training that are not the default; index_url: the Chroma server that holds the index, empty where the home itself does;
+    index_prefix: what its collections' names begin with there.
 
     `stages` lists those that are finished, in order; a build goes on after the last one."""
 
@@ -38,6 +39,8 @@ class Manifest:
     skipped: dict[str, int] = field(default_factory=dict)
     training: dict[str, float] = field(default_factory=dict)
     stages: tuple[str, ...] = ()
+    index_url: str = ""
+    index_prefix: str = ""
     format: int = FORMAT
 
     def difference(self, other: Manifest) -> str:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from biobridge_rag.errors import DiskFullError, HomeError, InputError
+from biobridge_rag.store import index as store_index
 from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex, collection_name
 from biobridge_rag.types import Node, NodeType, Vectors
 from tests.store.conftest import Open
 
 DRUG = NodeType.DRUG
+WRITER = """
+import sys
+from pathlib import Path
+from biobridge_rag.store import index
+from tests.store.test_index import DRUG, nodes_of, vectors_of
+index.BATCH_BYTES = 500 * 16 * 4
+index.NodeIndex(Path(sys.argv[1])).write(DRUG, "frozen", nodes_of(4_500), vectors_of(4_500), "v1", lambda _s, d, _t: print(d, flush=True))
+"""
 
 
 def quiet(_stage: str, _done: int, _total: int) -> None:
@@ -62,7 +73,8 @@ def test_writing_again_changes_nothing_and_another_label_replaces_all(place: Ope
     assert np.allclose(index.search(DRUG, FROZEN, vectors_of(7, seed=2)[:1], 1)[1], 1.0, atol=1e-5)
 
 
-def test_a_write_that_was_broken_off_is_completed(place: Open) -> None:
+def test_a_write_that_was_broken_off_is_completed(place: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_index, "BATCH_BYTES", 1000 * 16 * 4)
     index, x = place(), vectors_of(2_300)
 
     def stop(_stage: str, done: int, _total: int) -> None:
@@ -79,6 +91,26 @@ def test_a_write_that_was_broken_off_is_completed(place: Open) -> None:
     assert index.counts() == {"drug.frozen": 2_300}
     ids, cosines = index.search(DRUG, FROZEN, x[[5, 1500, 2299]], 1)
     assert [row[0] for row in ids] == ["DB5", "DB1500", "DB2299"] and np.allclose(cosines, 1.0, atol=1e-5)
+
+
+def test_a_writer_that_is_killed_leaves_whole_batches_and_the_next_completes_them(tmp_path: Path) -> None:
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE)
+    try:
+        assert writer.stdout is not None
+        done = [writer.stdout.readline() for _ in range(2)]
+        assert done == [b"500\n", b"1000\n"]
+    finally:
+        writer.kill()
+        writer.communicate()
+    index, x, seen = NodeIndex(tmp_path), vectors_of(4_500), []
+    start = index.counts()["drug.frozen"]
+    assert start % 500 == 0 and 1000 <= start < 4_500
+    index.write(DRUG, FROZEN, nodes_of(4_500), x, "v1", lambda _s, d, _t: seen.append(d))
+    assert index.counts() == {"drug.frozen": 4_500} and seen[-1] == 4_500
+    rows = np.random.default_rng(1).choice(4_500, size=50, replace=False)
+    ids, cosines = index.search(DRUG, FROZEN, x[rows], 1)
+    assert [row[0] for row in ids] == [f"DB{i}" for i in rows] and np.allclose(cosines, 1.0, atol=1e-5)
+    index.close()
 
 
 def test_nodes_are_added_replaced_and_removed_singly(place: Open) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from biobridge_rag.errors import DiskFullError, HomeError, IndexServerError, InputError
+from biobridge_rag.store import index as store_index
 from biobridge_rag.store import server
 from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex, describe
 from biobridge_rag.store.server import ask, read_address
@@ -180,7 +181,8 @@ def test_a_full_disk_of_the_server_is_told_apart(tmp_path: Path, chroma_url: str
     index.close()
 
 
-def test_a_server_that_goes_away_and_comes_back(tmp_path: Path) -> None:
+def test_a_server_that_goes_away_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_index, "BATCH_BYTES", 1000 * 16 * 4)
     x = vectors_of(1_500)
     with running_server(tmp_path / "data") as (url, process):
         index = NodeIndex(tmp_path, url, "here")
