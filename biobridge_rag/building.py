@@ -30,12 +30,13 @@ from biobridge_rag.encoders.weights import ANYWHERE, Source
 from biobridge_rag.errors import HomeError, HomeMismatchError, InputError
 from biobridge_rag.graph.artefact import load_saved_graph, save_graph
 from biobridge_rag.graph.parts import part
-from biobridge_rag.homes import STAGES, aligner_of, open_array, open_home, read_fusions
+from biobridge_rag.homes import EMBEDDED, STAGES, aligner_of, open_array, open_home, open_index, placed, read_fusions
 from biobridge_rag.retrieval.fusion import Fusion, fit
 from biobridge_rag.retrieval.likeness import Likeness
 from biobridge_rag.retrieval.scoring import TailScorer
-from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex
+from biobridge_rag.store.index import BRIDGE, FROZEN
 from biobridge_rag.store.manifest import Manifest, read_manifest, write_manifest, write_text, writing
+from biobridge_rag.store.server import ask, read_address
 from biobridge_rag.store.switching import recover
 from biobridge_rag.types import Bridge, ChoosyEncoder, Encoder, KnowledgeGraph, Modality, NodeType, Relation, Vectors
 
@@ -65,7 +66,8 @@ class OfficialTraining:
 @dataclass(frozen=True)
 class BuildOptions:
     """What a build is asked for; None means the default, or in a home that exists, what it was built with. source: where the weights of
-    foundation models lie; cache: a folder of embeddings that several homes share."""
+    foundation models lie; cache: a folder of embeddings that several homes share; chroma_url: where the index goes, as in
+    homes.open_home; a finished home's index is written anew where it is not there yet."""
 
     encoders: Mapping[Modality, str]
     bridge: str = "default"
@@ -76,6 +78,7 @@ class BuildOptions:
     official: OfficialTraining = OfficialTraining()
     source: Source = ANYWHERE
     cache: Path | None = None
+    chroma_url: str = ""
 
 
 def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progress: Progress) -> Manifest:
@@ -112,8 +115,12 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
             raise HomeMismatchError(
                 f"The home {path} cannot take this build: {difference}.", "Choose another --home, or delete that folder."
             )
+        before, manifest = manifest, placed(path, manifest, options.chroma_url)
+        check_server(manifest)
         manifest = sound(graph, path, manifest)
         if manifest.stages == STAGES and not options.train:
+            if manifest != before:
+                write_manifest(path, manifest)
             return manifest
         if manifest.additions:
             graph = _with_additions(path, manifest, options)
@@ -163,6 +170,12 @@ def _check_device(device: str) -> None:
             raise InputError(f"The device {device!r} is not available: PyTorch finds no CUDA device here.", "Leave the option out.")
 
 
+def check_server(manifest: Manifest) -> None:
+    """Raises IndexServerError now rather than after hours of embedding and training."""
+    if manifest.index_url:
+        ask(read_address(manifest.index_url))
+
+
 def sound(graph: KnowledgeGraph, path: Path, manifest: Manifest) -> Manifest:
     """The manifest with those stages only whose files are whole, so that the build makes the damaged ones again. A change of the home
     that was broken off is carried on first. Raises HomeError where a graph with additions is damaged: it cannot be made again."""
@@ -171,7 +184,7 @@ def sound(graph: KnowledgeGraph, path: Path, manifest: Manifest) -> Manifest:
     stages = manifest.stages
     if stages == STAGES:
         try:
-            open_home(path).index.close()
+            open_home(path, chroma_url=manifest.index_url or EMBEDDED).index.close()
             return manifest
         except HomeError:
             stages = STAGES[:3]
@@ -356,7 +369,7 @@ def index_nodes(graph: KnowledgeGraph, path: Path, tables: Mapping[NodeType, Vec
     bridge, digest = load_bridge(path / "bridge")
     folder = path / "projections"
     folder.mkdir(exist_ok=True)
-    index = NodeIndex(path / "chroma")
+    index = open_index(path, manifest)
     try:
         for node_type, x in tables.items():
             nodes = [graph.nodes[i] for i in graph.by_type[node_type]]

@@ -10,6 +10,7 @@ BiobridgeError                exit 1: a failure of ours or of the machine
 |   `-- HomeMismatchError     a home built from other data or with other encoders
 |-- LeakageError              training holds what a split keeps for the test
 |-- HomeError                 a home that is missing parts or is damaged
+|-- IndexServerError          the Chroma server that holds the index does not answer
 |-- HomeLockedError           another process is writing the same home
 |-- DiskFullError             no room to write
 `-- LLMError                  the language model did not answer
@@ -65,6 +66,10 @@ class LeakageError(BiobridgeError):
 
 
 class HomeError(BiobridgeError):
+    pass
+
+
+class IndexServerError(BiobridgeError):
     pass
 
 

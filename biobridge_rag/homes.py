@@ -5,7 +5,9 @@ Knows: what a build leaves on disk. Does not know: how it was built, settings, t
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,17 +21,19 @@ from biobridge_rag.bridge.training import MAX_PAIRS
 from biobridge_rag.encoders import HeldEncoder, is_foundation, make_encoder
 from biobridge_rag.encoders.cache import encode_groups, load_centre
 from biobridge_rag.encoders.weights import ANYWHERE, Source
-from biobridge_rag.errors import HomeError, HomeMismatchError, InputError
+from biobridge_rag.errors import BiobridgeError, HomeError, HomeMismatchError, InputError
 from biobridge_rag.graph.artefact import load_saved_graph
 from biobridge_rag.retrieval.fusion import Fusion
 from biobridge_rag.retrieval.likeness import Likeness
 from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex, collection_name
 from biobridge_rag.store.manifest import Manifest, read_manifest
+from biobridge_rag.store.server import read_address
 from biobridge_rag.store.switching import is_pending
 from biobridge_rag.types import Aligner, AligningEncoder, Bridge, Encoder, KnowledgeGraph, Modality, NodeType, Relation, Vectors
 
 MEND = "Run the same biobridge-rag build (or import-official) again: it makes the damaged part again and keeps the rest."
 STAGES = ("graph", "embeddings", "bridge", "index")
+EMBEDDED = "embedded"  # in place of a server's URL: the index in the home itself
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,12 @@ class Home:
         return encode_groups(self.encoders[node_type.modality], groups, centre)
 
 
-def open_home(path: Path, source: Source = ANYWHERE) -> Home:
-    """Opens a finished home and checks that its parts belong together. source: where the weights of its foundation models lie, if not
-    where the manifest says. Raises HomeError or HomeMismatchError in one line."""
+def open_home(path: Path, source: Source = ANYWHERE, chroma_url: str = "") -> Home:
+    """Opens a finished home and checks that its parts belong together. Raises HomeError or HomeMismatchError in one line, and
+    IndexServerError where the index is on a server that does not answer.
+
+    source: where the weights of its foundation models lie, if not where the manifest says; chroma_url: the Chroma server that holds
+    the index, "embedded" for the home itself; empty for what the manifest says."""
     manifest = read_manifest(path)
     if manifest is None:
         raise InputError(f"There is no built home in {path}.", "Run biobridge-rag build --graph DIR --home DIR first.")
@@ -90,8 +97,12 @@ def open_home(path: Path, source: Source = ANYWHERE) -> Home:
             raise HomeError(f"The vectors of {node_type.label} nodes in {path} do not fit its graph.", MEND)
         likeness[node_type] = _likeness(graph, path, node_type, tables[node_type], encoder)
     fusions = read_fusions(path, digest)
-    index = NodeIndex(path / "chroma")
-    counts = index.counts()
+    index = open_index(path, manifest, chroma_url)
+    try:
+        counts = index.counts()
+    except BiobridgeError:
+        index.close()
+        raise
     for node_type, positions in graph.by_type.items():
         for space in (FROZEN, BRIDGE):
             if counts.get(collection_name(node_type, space)) != len(positions):
@@ -112,6 +123,26 @@ def _encoder(path: Path, manifest: Manifest, modality: Modality, source: Source)
             f"The home {path} was built with the encoder {id!r}; this version's is {encoder.id!r}.", "Build it again in an empty folder."
         )
     return encoder
+
+
+def placed(path: Path, manifest: Manifest, chroma_url: str) -> Manifest:
+    """The manifest with its index at `chroma_url` (see open_home). The first time on a server the home gets its prefix there: the
+    graph's name and a hash of what the home is built from and where. It keeps it wherever the folder or the server moves."""
+    if chroma_url == EMBEDDED:
+        return replace(manifest, index_url="")
+    url = read_address(chroma_url).url if chroma_url else manifest.index_url
+    if not url or manifest.index_prefix:
+        return replace(manifest, index_url=url)
+    made_from = [manifest.graph_sha256, manifest.encoders, manifest.bridge_kind, manifest.seed, manifest.epochs, manifest.training]
+    digest = hashlib.sha256(json.dumps([*made_from, str(path.resolve())], sort_keys=True).encode()).hexdigest()
+    name = re.sub(r"[^A-Za-z0-9]+", "-", manifest.graph_name).strip("-")[:40]
+    return replace(manifest, index_url=url, index_prefix=f"{name or 'home'}-{digest[:12]}")
+
+
+def open_index(path: Path, manifest: Manifest, chroma_url: str = "") -> NodeIndex:
+    """The index of the home in `path`, embedded or on a server; see open_home."""
+    manifest = placed(path, manifest, chroma_url)
+    return NodeIndex(path / "chroma", manifest.index_url, manifest.index_prefix if manifest.index_url else "")
 
 
 def _likeness(graph: KnowledgeGraph, path: Path, node_type: NodeType, table: Vectors, encoder: Encoder) -> Likeness:

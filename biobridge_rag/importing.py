@@ -21,26 +21,26 @@ import numpy as np
 from biobridge_rag.bridge.model import load_bridge, save_bridge
 from biobridge_rag.bridge.official import OfficialBridge
 from biobridge_rag.bridge.release import Release, graph_and_tables
-from biobridge_rag.building import VERSIONED, Progress, finish, index_nodes, sound, version_of
+from biobridge_rag.building import VERSIONED, Progress, check_server, finish, index_nodes, sound, version_of
 from biobridge_rag.encoders.cache import content_key, save_array
 from biobridge_rag.encoders.released import ReleasedEncoder, released_encoders
 from biobridge_rag.errors import GraphFormatError, HomeMismatchError
 from biobridge_rag.graph.artefact import save_graph
-from biobridge_rag.homes import STAGES
-from biobridge_rag.store.manifest import Manifest, read_manifest, write_text, writing
+from biobridge_rag.homes import STAGES, placed
+from biobridge_rag.store.manifest import Manifest, read_manifest, write_manifest, write_text, writing
 from biobridge_rag.types import KnowledgeGraph, Modality, NodeType, Vectors
 
 
 def import_release(
-    release: Release, graph: KnowledgeGraph, listed: Mapping[int, tuple[str, str]], path: Path, progress: Progress
+    release: Release, graph: KnowledgeGraph, listed: Mapping[int, tuple[str, str]], path: Path, progress: Progress, chroma_url: str = ""
 ) -> tuple[Manifest, KnowledgeGraph]:
     """Makes the home `path` of a release and the part of the graph that it has embeddings of, or goes on with it; a finished home
     of the same release is left as it is. Holds the home's lock. Returns the manifest and that part of the graph.
 
-    listed: node_index -> (node type, node id), used where the release has no nodes.csv. What the release or the bridge does not
-    cover is counted by reason in the manifest's `skipped`. Raises GraphFormatError where the release and the graph have no node or
-    no relation in common, HomeMismatchError where the home was made of anything else, HomeLockedError and DiskFullError as a build
-    does.
+    listed: node_index -> (node type, node id), used where the release has no nodes.csv; chroma_url: where the index goes, as in
+    homes.open_home. What the release or the bridge does not cover is counted by reason in the manifest's `skipped`. Raises
+    GraphFormatError where the release and the graph have no node or no relation in common, HomeMismatchError where the home was made
+    of anything else, HomeLockedError and DiskFullError as a build does.
     """
     part, tables = graph_and_tables(release, graph, listed)
     part = with_known_relations(part, release.bridge)
@@ -63,7 +63,10 @@ def import_release(
     with writing(path):
         manifest = read_manifest(path) or wanted
         difference = manifest.difference(wanted) or ("" if manifest.bridge_sha256 == digest else "it holds a bridge with other weights")
+        before = manifest
         if not difference:
+            manifest = placed(path, manifest, chroma_url)
+            check_server(manifest)
             manifest = sound(part, path, manifest)
             if "bridge" in manifest.stages and _config(path) != release.bridge.config():
                 difference = "its bridge gives the same weights another meaning"
@@ -72,6 +75,8 @@ def import_release(
                 f"The home {path} cannot take this release: {difference}.", "Choose another --home, or delete that folder."
             )
         if manifest.stages == STAGES:
+            if manifest != before:
+                write_manifest(path, manifest)
             return manifest, part
         if "graph" not in manifest.stages:
             save_graph(part, path / "graph")

@@ -21,7 +21,9 @@ _GO_ON = "Free some space, then run the same command again: it goes on where it 
 @dataclass(frozen=True)
 class Manifest:
     """What a home was built from. encoders: modality -> id, which changes with the encoder's output; training: options of the
-    bridge's training that are not the default; weights: the file or folder that foundation models were read from, if one was named.
+    bridge's training that are not the default; weights: the file or folder that foundation models were read from, if one was named;
+    index_url: the Chroma server that holds the index, empty where the home itself does; index_prefix: what its collections' names
+    begin with there.
 
     graph_sha256 is of the graph that the home holds. `additions` counts what was added to it since it was built; where that is not 0,
     built_sha256 is of the graph that it was built from.
@@ -41,6 +43,8 @@ class Manifest:
     training: dict[str, float] = field(default_factory=dict)
     weights: str = ""
     stages: tuple[str, ...] = ()
+    index_url: str = ""
+    index_prefix: str = ""
     format: int = FORMAT
     additions: int = 0
     built_sha256: str = ""

@@ -24,7 +24,7 @@ from biobridge_rag.encoders.cache import save_array
 from biobridge_rag.errors import DiskFullError, HomeError
 from biobridge_rag.graph.artefact import EDGES, GRAPH, NODES, load_saved_graph, save_graph
 from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex
-from biobridge_rag.store.manifest import Manifest, write_manifest, write_text
+from biobridge_rag.store.manifest import Manifest, read_manifest, write_manifest, write_text
 from biobridge_rag.types import KnowledgeGraph, NodeType
 
 FOLDER = "additions"
@@ -144,14 +144,17 @@ def _read(journal: Path) -> Change | None:
 
 
 def _finish(home: Path, change: Change, progress: Progress) -> None:
-    steps: list[Callable[[], None]] = [partial(_move, home, name) for name in change.files if name != _MANIFEST]
+    steps: list[Callable[[], object]] = [partial(_move, home, name) for name in change.files if name != _MANIFEST]
     steps += [partial((home / name).unlink, missing_ok=True) for name in change.gone]
-    index = NodeIndex(home / "chroma")
+    manifest = read_manifest(home)
+    if manifest is None:
+        raise HomeError(f"The home {home} has no manifest.", "Delete the folder and run biobridge-rag build again.")
+    index = NodeIndex(home / "chroma", manifest.index_url, manifest.index_prefix if manifest.index_url else "")
     try:
         for rows in change.added:
             steps += [partial(_add, index, home, rows, space) for space in (FROZEN, BRIDGE)]
         for node_type, ids in change.removed.items():
-            steps += [partial(index.remove, NodeType(node_type), space, ids) for space in (FROZEN, BRIDGE)]
+            steps += [partial(index.delete, NodeType(node_type), space, ids) for space in (FROZEN, BRIDGE)]
         steps += [partial(_move, home, _MANIFEST), partial((home / FOLDER / _PENDING).unlink, missing_ok=True), partial(discard, home)]
         for done, step in enumerate(steps):
             progress("putting the change into its place", done, len(steps))
@@ -175,4 +178,4 @@ def _add(index: NodeIndex, home: Path, rows: NewRows, space: str) -> None:
     graph, node_type = load_saved_graph(home / "graph"), NodeType(rows.node_type)
     nodes = [graph.nodes[i] for i in graph.by_type[node_type][rows.first :]]
     vectors = np.load(home / (rows.frozen if space == FROZEN else rows.bridge), mmap_mode="r", allow_pickle=False)
-    index.add(node_type, space, nodes, vectors[rows.first :])
+    index.upsert(node_type, space, nodes, vectors[rows.first :])
