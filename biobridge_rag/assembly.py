@@ -16,12 +16,13 @@ from biobridge_rag.config import Settings
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.weights import Source
 from biobridge_rag.errors import BiobridgeError, HomeMismatchError, InputError
-from biobridge_rag.homes import STAGES, Home, open_home
+from biobridge_rag.homes import STAGES, Home, open_home, placed
 from biobridge_rag.qa.answering import Answerer, AnswerEvent
 from biobridge_rag.qa.llm import LanguageModel, LLMConfig
 from biobridge_rag.retrieval.linking import NodeLinker
 from biobridge_rag.retrieval.reading import QueryReader
 from biobridge_rag.retrieval.retriever import SIMILAR, Retriever
+from biobridge_rag.store.index import describe
 from biobridge_rag.store.manifest import Manifest, read_manifest
 from biobridge_rag.types import Answer, KnowledgeGraph, Modality, Node, NodeType, Query, Relation, Retrieval, Vectors
 
@@ -202,7 +203,16 @@ def _options(settings: Settings, train: bool, official: OfficialTraining | None)
     encoders = {m: name or DEFAULT_ENCODERS[m] for m, name in chosen_encoders(settings).items()}
     kind, official = settings.bridge or "default", official or OfficialTraining()
     return BuildOptions(
-        encoders, kind, settings.epochs, settings.device, settings.seed, train, official, source_of(settings), settings.cache
+        encoders,
+        kind,
+        settings.epochs,
+        settings.device,
+        settings.seed,
+        train,
+        official,
+        source_of(settings),
+        settings.cache,
+        settings.chroma_url,
     )
 
 
@@ -234,7 +244,7 @@ def export_official(settings: Settings, out: Path, *, overwrite: bool = False) -
     graph's directory, nodes keep the node_index of its nodes.csv. Returns the home's manifest and graph, and the files."""
     from biobridge_rag.bridge.release import export_release, node_indices
 
-    home = open_home(settings.home_path)
+    home = open_home(settings.home_path, chroma_url=settings.chroma_url)
     home.index.close()
     _check_fits(home.manifest, settings)
     index = None if settings.graph == "starter" else {key: i for i, key in node_indices(settings.graph).items()}
@@ -253,7 +263,7 @@ def open_engine(settings: Settings | None = None, progress: Progress | None = No
         _check_fits(manifest, settings)
     if settings.graph == "starter" and (manifest is None or (manifest.stages != STAGES and manifest.graph_name == "starter")):
         build(settings, progress or (lambda _stage, _done, _total: None))
-    return Engine(open_home(path, source_of(settings)), settings)
+    return Engine(open_home(path, source_of(settings), settings.chroma_url), settings)
 
 
 def _check_fits(manifest: Manifest, settings: Settings) -> None:
@@ -307,7 +317,7 @@ def evaluate_retrieval(
         build(settings, progress)
     else:
         _check_fits(manifest, settings)
-    home = open_home(settings.home_path, source_of(settings))
+    home = open_home(settings.home_path, source_of(settings), settings.chroma_url)
     try:
         held, engine = load_unseen(unseen, home.graph), Engine(home, settings)
         scorer = TailScorer(home.graph, home.tables, home.projections, home.bridge, home.likeness)
@@ -366,7 +376,7 @@ def diagnose(settings: Settings) -> list[Finding]:
             findings.append(Finding(package, False, "not installed", f"Run: pip install {package}"))
     path = settings.home_path
     try:
-        home = open_home(path)
+        home = open_home(path, chroma_url=settings.chroma_url)
         home.index.close()
         detail = (
             f"{home.manifest.graph_name}, {len(home.graph.nodes):,} nodes, {home.graph.n_edges:,} edges, bridge {home.manifest.bridge_kind}"
@@ -378,6 +388,12 @@ def diagnose(settings: Settings) -> list[Finding]:
             findings.append(Finding(f"home {path}", True, "not built yet; it is built on first use"))
         else:
             findings.append(Finding(f"home {path}", False, error.message, error.help))
+    if (manifest := read_manifest_or_none(path)) is not None:
+        try:
+            url = placed(path, manifest, settings.chroma_url).index_url
+            findings.append(Finding("vector index", True, describe(path / "chroma", url)))
+        except BiobridgeError as error:
+            findings.append(Finding("vector index", False, error.message, error.help))
     findings.append(_diagnose_llm(settings))
     return findings
 

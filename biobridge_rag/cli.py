@@ -6,7 +6,6 @@ Knows: Typer and the assembly. Does not know: how anything is computed.
 from __future__ import annotations
 
 import io
-import json
 import os
 import sys
 import time
@@ -18,6 +17,10 @@ from typing import Annotated, Any
 
 import typer
 
+from biobridge_rag.cli_add import add
+from biobridge_rag.cli_evaluate import evaluate
+from biobridge_rag.cli_fetch import fetch
+from biobridge_rag.cli_shared import ChromaUrl, Device, Graph, Home, Json, Progress, Weights, emit, engine, note, settings
 from biobridge_rag.errors import BiobridgeError, InputError
 
 app = typer.Typer(
@@ -26,82 +29,41 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Candidate drugs, diseases and functions for a protein, molecule or disease.",
 )
-evaluate = typer.Typer(no_args_is_help=True, help="Measure retrieval on nodes that the graph has never seen.")
 app.add_typer(evaluate, name="evaluate")
+app.add_typer(fetch, name="fetch")
+app.command()(add)
 
 # Typer carries a Click of its own or uses the installed one, by its version; this is the base of its errors either way.
 _ClickException: type[Any] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
-Home = Annotated[Path | None, typer.Option(help="Folder of the built artefacts; default vectorstore/<graph name>.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Graph = Annotated[str | None, typer.Option(help="'starter' or a directory in PrimeKG's layout.")]
 
-
-class Progress:
-    """Progress lines on stderr: a bar on a terminal, at most eleven lines a stage elsewhere."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._stage = ""
-        self._shown = ("", -1)
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if not sys.stderr.isatty():
-            tenth = 10 * done // max(total, 1)
-            if (stage, tenth) != self._shown:
-                self._shown = (stage, tenth)
-                print(f"{stage}: {done:,} of {total:,}", file=sys.stderr, flush=True)
-            return
-        from tqdm import tqdm
-
-        if stage != self._stage:
-            self.close()
-            self._stage, self._bar = stage, tqdm(desc=stage, total=total, file=sys.stderr)
-        self._bar.total = total
-        self._bar.update(done - self._bar.n)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        self._bar, self._stage = None, ""
-
-
-def settings(**given: Any) -> Any:
-    """Settings from the options that were given; the rest from the environment and defaults."""
-    from biobridge_rag.config import Settings
-
-    return Settings(**{k: v for k, v in given.items() if v is not None})
-
-
-def engine(home: Path | None, graph: str | None = None, **given: Any) -> Any:
-    """Opens the home; a home that is named needs no graph."""
-    from biobridge_rag.assembly import open_engine
-
-    progress = Progress()
-    try:
-        return open_engine(settings(home=home, graph=graph, **given), progress)
-    finally:
-        progress.close()
-
-
-def note(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def emit(data: Any) -> None:
-    print(json.dumps(data, ensure_ascii=False, indent=1))
+ProteinEncoder = Annotated[str | None, typer.Option(help="kmer (default), an ESM-2 or ESM-1b model by name, or the path of one.")]
+MoleculeEncoder = Annotated[
+    str | None, typer.Option(help="fingerprint (default), chemberta, chemberta2, molformer, unimol, ORGANISATION/MODEL, or a folder.")
+]
+TextEncoder = Annotated[
+    str | None, typer.Option(help="minilm-spelled (default), biomedbert, sapbert, biolord, ORGANISATION/MODEL, or a folder.")
+]
+Precision = Annotated[str | None, typer.Option(help="fp32, fp16 or bf16 for foundation models; default fp16 on CUDA, fp32 on a CPU.")]
+RemoteCode = Annotated[bool | None, typer.Option("--remote-code", help="Run Python code that comes with weights (MoLFormer needs it).")]
+Cache = Annotated[Path | None, typer.Option(help="Folder of embeddings that several builds share; what is there is not encoded again.")]
 
 
 @app.command()
 def build(
     graph: Graph = None,
     home: Home = None,
-    protein_encoder: Annotated[str | None, typer.Option(help="Name of the protein encoder.")] = None,
-    molecule_encoder: Annotated[str | None, typer.Option(help="Name of the molecule encoder.")] = None,
-    text_encoder: Annotated[str | None, typer.Option(help="Name of the text encoder.")] = None,
+    protein_encoder: ProteinEncoder = None,
+    molecule_encoder: MoleculeEncoder = None,
+    text_encoder: TextEncoder = None,
+    weights: Weights = None,
+    precision: Precision = None,
+    remote_code: RemoteCode = None,
+    cache: Cache = None,
+    chroma_url: ChromaUrl = None,
     bridge: Annotated[str | None, typer.Option(help="'default' or 'official' (the architecture of the BioBridge authors).")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training heads.")] = None,
-    device: Annotated[str | None, typer.Option(help="'cpu' or 'cuda'.")] = None,
+    device: Device = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
     train: Annotated[bool, typer.Option("--train", help="Train even where a bridge that ships with the package would fit.")] = False,
     patience: Annotated[int | None, typer.Option(help="Official bridge: epochs without a better validation MRR before it stops.")] = None,
@@ -117,7 +79,8 @@ def build(
 
     chosen = settings(
         graph=graph, home=home, protein_encoder=protein_encoder, molecule_encoder=molecule_encoder, text_encoder=text_encoder,
-        bridge=bridge, epochs=epochs, device=device, seed=seed,
+        bridge=bridge, epochs=epochs, device=device, seed=seed, weights=weights, precision=precision, remote_code=remote_code,
+        cache=cache, chroma_url=chroma_url,
     )  # fmt: skip
     progress, start = Progress(), time.monotonic()
     try:
@@ -130,6 +93,8 @@ def build(
     seconds = time.monotonic() - start
     for reason, count in sorted(manifest.skipped.items()):
         note(f"left out: {count:,} x {reason}")
+    if manifest.additions:
+        note(f"the home also holds {manifest.additions:,} additions (biobridge-rag add --list)")
     note(f"{chosen.home_path}: {len(built.nodes):,} nodes, {built.n_edges:,} edges, {seconds:.0f} s, bridge {manifest.bridge_sha256[:16]}")
     if as_json:
         emit({
@@ -200,10 +165,13 @@ def candidates(
     top: Annotated[int, typer.Option(help="How many.")] = 20,
     home: Home = None,
     graph: Graph = None,
+    weights: Weights = None,
+    device: Device = None,
+    chroma_url: ChromaUrl = None,
     as_json: Json = False,
 ) -> None:
     """Ranked candidates for one protein, molecule or disease, each known or predicted, with its evidence."""
-    with closing(engine(home, graph)) as opened:
+    with closing(engine(home, graph, weights=weights, device=device, chroma_url=chroma_url)) as opened:
         found = opened.candidates(fasta=fasta, sequence=sequence, smiles=smiles, node=node, to=to, relation=relation, top=top)
     for line in found.notes:
         note(line)
@@ -224,6 +192,9 @@ def ask(
     llm: Annotated[str | None, typer.Option(help="'none', or the name of a model at the configured server.")] = None,
     home: Home = None,
     graph: Graph = None,
+    weights: Weights = None,
+    device: Device = None,
+    chroma_url: ChromaUrl = None,
     as_json: Json = False,
 ) -> None:
     """Answer a question from the graph, with citations."""
@@ -231,7 +202,7 @@ def ask(
         raise InputError("The question is empty.")
     if len(question) > 20_000:
         raise InputError(f"The question has {len(question):,} characters; at most 20,000 are read.")
-    with closing(engine(home, graph)) as opened:
+    with closing(engine(home, graph, weights=weights, device=device, chroma_url=chroma_url)) as opened:
         queries, notes = opened.read_file(fasta) if fasta is not None else ([], [])
         if smiles is not None:
             queries = [*queries, opened.reader.molecule(smiles)]
@@ -256,11 +227,14 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to serve on.")] = None,
     home: Home = None,
     graph: Graph = None,
+    weights: Weights = None,
+    device: Device = None,
+    chroma_url: ChromaUrl = None,
 ) -> None:
     """Start the chat page."""
     from biobridge_rag.ui.page import launch
 
-    launch(settings(host=host, port=port, home=home, graph=graph))
+    launch(settings(host=host, port=port, home=home, graph=graph, weights=weights, device=device, chroma_url=chroma_url))
 
 
 @app.command()
@@ -276,116 +250,6 @@ def doctor(home: Home = None, graph: Graph = None, as_json: Json = False) -> Non
             print(f"{'ok ' if finding.ok else 'no '} {finding.what}: {finding.detail}" + (f" {finding.todo}" if finding.todo else ""))
     if not all(f.ok for f in findings):
         raise typer.Exit(1)
-
-
-@evaluate.command("retrieval")
-def evaluate_retrieval(
-    graph: Annotated[str, typer.Option(help="'starter' or a directory in PrimeKG's layout.")],
-    unseen: Annotated[Path | None, typer.Option(help="Directory of nodes that the graph has never seen, with their edges.")] = None,
-    split: Annotated[
-        str,
-        typer.Option(
-            help="Without --unseen, trains anew without what is held out: inductive, inductive-cluster, paper, relation, modality."
-        ),
-    ] = "inductive",
-    baselines: Annotated[
-        str,
-        typer.Option(
-            help="Comma-separated: popularity, analogues, kernel-ridge, linear, mlp, clip, imagebind, biobridge; on paper also inverse, "
-            "transe, transd, transh, transr, complex, distmult, rotate."
-        ),
-    ] = "popularity,analogues",
-    hold_out: Annotated[
-        str | None, typer.Option(help="What the split 'relation' (head_type|name|tail_type) or 'modality' (a node type) holds out.")
-    ] = None,
-    split_file: Annotated[Path | None, typer.Option(help="Read the split from this file, or write it there where it is not yet.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Also write the JSON here.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Also write report.md and report.html with figures into this folder.")] = None,
-    home: Home = None,
-    fraction: Annotated[float, typer.Option(help="Share of the heads to hold out (not for relation and modality).")] = 0.1,
-    seed: Annotated[int | None, typer.Option(help="Seed of the split and of training.")] = None,
-    as_json: Json = False,
-) -> None:
-    """MRR and hits@k for each relation: all seen tails ranked, filtered, mean rank on ties, with intervals and paired tests."""
-    from biobridge_rag.assembly import evaluate_retrieval as run
-
-    _check_out(out)
-    if report is not None and report.exists() and not report.is_dir():
-        raise InputError(f"The report folder {report} is a file.")
-    methods = list(dict.fromkeys(name for b in baselines.split(",") if (name := b.strip())))
-    progress = Progress()
-    try:
-        found = run(settings(graph=graph, home=home, seed=seed), unseen, split, methods, fraction, progress, hold_out, split_file)
-    finally:
-        progress.close()
-    for reason, count in sorted(found["skipped"].items()):
-        note(f"left out: {count:,} x {reason}")
-    for line in found.get("notes", ()):
-        note(line)
-    if report is not None:
-        from biobridge_rag.evaluation.report import write_report
-
-        files = write_report(found, report, history=found["history"] or None, calibration=found.get("calibration") or None)
-        note(f"{report}: {len(files)} files")
-    _hand_out(found, out, as_json, _print_table)
-
-
-@evaluate.command("pairs")
-def evaluate_pairs(
-    pairs: Annotated[Path, typer.Option(help="CSV or CSV.gz with the columns smiles, sequence, label (0 or 1).")],
-    relation: Annotated[str, typer.Option(help="Name of the relation between proteins and drugs.")] = "target",
-    out: Annotated[Path | None, typer.Option(help="Also write the JSON here.")] = None,
-    home: Home = None,
-    graph: Graph = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the negatives that the probabilities are learned from.")] = None,
-    as_json: Json = False,
-) -> None:
-    """AUROC and AUPR of drug-protein pairs, either side of which may be unseen. "bridge" is the two-step kernel attention over both
-    sides; all is learned from the graph's edges with the queries left out."""
-    from biobridge_rag.assembly import evaluate_pairs as run
-
-    _check_out(out)
-    progress = Progress()
-    try:
-        found = run(settings(graph=graph, home=home), pairs, relation, seed or 0, progress)
-    finally:
-        progress.close()
-    for reason, count in sorted(found["skipped"].items()):
-        note(f"left out: {count:,} x {reason}")
-    _hand_out(found, out, as_json, _print_pairs)
-
-
-def _check_out(out: Path | None) -> None:
-    if out is not None and (out.is_dir() or not out.resolve().parent.is_dir()):
-        raise InputError(
-            f"The file {out} cannot be written: it is a folder." if out.is_dir() else f"The folder of --out {out} does not exist."
-        )
-
-
-def _hand_out(found: dict[str, Any], out: Path | None, as_json: bool, table: Callable[[dict[str, Any]], None]) -> None:
-    """JSON to the file and, where it is asked for or there is no file, to stdout; a table instead for a reader at a terminal."""
-    if out is not None:
-        out.write_text(json.dumps(found, indent=1) + "\n")
-    if as_json or out is None:
-        if as_json or not sys.stdout.isatty():
-            emit(found)
-        else:
-            table(found)
-
-
-def _print_pairs(found: dict[str, Any]) -> None:
-    print(f"{found['n']:,} pairs, {found['n_positive']:,} positive\n{'method':<14} {'AUROC':>7} {'AUPR':>7}")
-    for name, figures in found["methods"].items():
-        print(f"{name:<14} {figures['auroc']:>7.3f} {figures['aupr']:>7.3f}")
-
-
-def _print_table(report: dict[str, Any]) -> None:
-    methods = list(report["macro"])
-    print(f"{'relation':<60} {'n':>6} " + " ".join(f"{m:>11}" for m in methods))
-    for row in report["relations"]:
-        name = f"{row['head_type']} - {row['relation']} -> {row['tail_type']}"
-        print(f"{name:<60} {row['n_triples']:>6} " + " ".join(f"{row['methods'][m]['mrr']:>11.3f}" for m in methods))
-    print(f"{'macro MRR':<60} {'':>6} " + " ".join(f"{report['macro'][m]['mrr']:>11.3f}" for m in methods))
 
 
 def main() -> None:
@@ -422,7 +286,7 @@ def _run(command: Callable[[], Any]) -> int:
             note(f"biobridge-rag: {' '.join(text.split())}")
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        note("biobridge-rag: stopped. A build goes on where it stopped when it is run again.")
+        note("biobridge-rag: stopped. The same command goes on where it stopped.")
         return 130
     except (BrokenPipeError, SystemExit):  # nobody reads stdout any more; Typer makes the second of the first
         return 0

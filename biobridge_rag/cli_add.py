@@ -35,7 +35,7 @@ def add(
     """Add your own nodes and edges to a built home, without building it again; list or undo what was added."""
     from biobridge_rag.adding import Given, add_to_home, additions
     from biobridge_rag.adding import undo as take_back
-    from biobridge_rag.cli import Progress, emit, note, settings
+    from biobridge_rag.cli_shared import Progress, emit, note, settings
 
     files = any((fasta, smiles, csv, triples))
     if files + show + undo > 1:

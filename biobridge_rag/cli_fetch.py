@@ -96,8 +96,8 @@ def weights(
 
 
 def _run(work: Callable[[Progress], Outcome], as_json: bool) -> None:
-    from biobridge_rag.cli import Progress as Shown
-    from biobridge_rag.cli import emit, note
+    from biobridge_rag.cli_shared import Progress as Shown
+    from biobridge_rag.cli_shared import emit, note
 
     shown = Shown()
     try:

@@ -256,7 +256,7 @@ def test_kill_and_ctrl_c_at_any_stage_lose_nothing(cli: Cli, undisturbed: Undist
         assert result.code == code and result.out == ""
         assert json.loads((home / "manifest.json").read_text())["stages"] == stages
         if sign == "SIGINT":
-            assert result.err.splitlines()[-1] == "biobridge-rag: stopped. A build goes on where it stopped when it is run again."
+            assert result.err.splitlines()[-1] == "biobridge-rag: stopped. The same command goes on where it stopped."
     last = call(*arguments)
     assert (
         last.code == 0

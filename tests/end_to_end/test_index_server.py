@@ -48,7 +48,7 @@ def build(graph: KnowledgeGraph, home: Path, chroma_url: str = "") -> set[str]:
 
 
 def found(home: Path, chroma_url: str = "") -> list[list[str]]:
-    opened = open_home(home, chroma_url)
+    opened = open_home(home, chroma_url=chroma_url)
     try:
         queries = np.asarray(opened.tables[NodeType.DRUG][:4], dtype=np.float32)
         carried = np.asarray(opened.projections[NodeType.DRUG][:4], dtype=np.float32)
@@ -73,7 +73,7 @@ def test_a_home_moves_to_a_server_and_back_without_training(graph: KnowledgeGrap
     build(graph, home)
     before = found(home)
     with pytest.raises(HomeError, match="lacks"):
-        open_home(home, url)
+        open_home(home, chroma_url=url)
     assert found(home) == before, "looking elsewhere changed the home"
     assert build(graph, home, url) == {"indexing"} and found(home) == before
     (home / "chroma").rename(tmp_path / "aside")
@@ -101,7 +101,7 @@ def test_a_server_that_moves_and_one_that_is_gone(graph: KnowledgeGraph, tmp_pat
 def test_a_wrong_url_is_bad_input_and_a_name_without_letters_still_gives_a_prefix(embedded: Path, graph: KnowledgeGraph) -> None:
     manifest = read_manifest(embedded)
     assert manifest is not None and manifest.index_url == manifest.index_prefix == ""
-    for call in (lambda: open_home(embedded, "chroma:8000"), lambda: build(graph, embedded, "chroma:8000")):
+    for call in (lambda: open_home(embedded, chroma_url="chroma:8000"), lambda: build(graph, embedded, "chroma:8000")):
         with pytest.raises(InputError, match="address of the Chroma server"):
             call()
     there = placed(embedded, replace(manifest, graph_name="グラフ"), "http://h")

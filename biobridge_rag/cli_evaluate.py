@@ -1,0 +1,129 @@
+"""The commands `evaluate …`: thin commands over the assembly, whose reports go to files, to a table or to stdout.
+
+Knows: Typer and the assembly. Does not know: how anything is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from biobridge_rag.cli_shared import Graph, Home, Json, Progress, emit, note, settings
+from biobridge_rag.errors import InputError
+
+evaluate = typer.Typer(no_args_is_help=True, help="Measure retrieval on nodes that the graph has never seen.")
+
+
+@evaluate.command("retrieval")
+def evaluate_retrieval(
+    graph: Annotated[str, typer.Option(help="'starter' or a directory in PrimeKG's layout.")],
+    unseen: Annotated[Path | None, typer.Option(help="Directory of nodes that the graph has never seen, with their edges.")] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="Without --unseen, trains anew without what is held out: inductive, inductive-cluster, paper, relation, modality."
+        ),
+    ] = "inductive",
+    baselines: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated: popularity, analogues, kernel-ridge, linear, mlp, clip, imagebind, biobridge; on paper also inverse, "
+            "transe, transd, transh, transr, complex, distmult, rotate."
+        ),
+    ] = "popularity,analogues",
+    hold_out: Annotated[
+        str | None, typer.Option(help="What the split 'relation' (head_type|name|tail_type) or 'modality' (a node type) holds out.")
+    ] = None,
+    split_file: Annotated[Path | None, typer.Option(help="Read the split from this file, or write it there where it is not yet.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the JSON here.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Also write report.md and report.html with figures into this folder.")] = None,
+    home: Home = None,
+    fraction: Annotated[float, typer.Option(help="Share of the heads to hold out (not for relation and modality).")] = 0.1,
+    seed: Annotated[int | None, typer.Option(help="Seed of the split and of training.")] = None,
+    as_json: Json = False,
+) -> None:
+    """MRR and hits@k for each relation: all seen tails ranked, filtered, mean rank on ties, with intervals and paired tests."""
+    from biobridge_rag.assembly import evaluate_retrieval as run
+
+    _check_out(out)
+    if report is not None and report.exists() and not report.is_dir():
+        raise InputError(f"The report folder {report} is a file.")
+    methods = list(dict.fromkeys(name for b in baselines.split(",") if (name := b.strip())))
+    progress = Progress()
+    try:
+        found = run(settings(graph=graph, home=home, seed=seed), unseen, split, methods, fraction, progress, hold_out, split_file)
+    finally:
+        progress.close()
+    for reason, count in sorted(found["skipped"].items()):
+        note(f"left out: {count:,} x {reason}")
+    for line in found.get("notes", ()):
+        note(line)
+    if report is not None:
+        from biobridge_rag.evaluation.report import write_report
+
+        files = write_report(found, report, history=found["history"] or None, calibration=found.get("calibration") or None)
+        note(f"{report}: {len(files)} files")
+    _hand_out(found, out, as_json, _print_table)
+
+
+@evaluate.command("pairs")
+def evaluate_pairs(
+    pairs: Annotated[Path, typer.Option(help="CSV or CSV.gz with the columns smiles, sequence, label (0 or 1).")],
+    relation: Annotated[str, typer.Option(help="Name of the relation between proteins and drugs.")] = "target",
+    out: Annotated[Path | None, typer.Option(help="Also write the JSON here.")] = None,
+    home: Home = None,
+    graph: Graph = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the negatives that the probabilities are learned from.")] = None,
+    as_json: Json = False,
+) -> None:
+    """AUROC and AUPR of drug-protein pairs, either side of which may be unseen. "bridge" is the two-step kernel attention over both
+    sides; all is learned from the graph's edges with the queries left out."""
+    from biobridge_rag.assembly import evaluate_pairs as run
+
+    _check_out(out)
+    progress = Progress()
+    try:
+        found = run(settings(graph=graph, home=home), pairs, relation, seed or 0, progress)
+    finally:
+        progress.close()
+    for reason, count in sorted(found["skipped"].items()):
+        note(f"left out: {count:,} x {reason}")
+    _hand_out(found, out, as_json, _print_pairs)
+
+
+def _check_out(out: Path | None) -> None:
+    if out is not None and (out.is_dir() or not out.resolve().parent.is_dir()):
+        raise InputError(
+            f"The file {out} cannot be written: it is a folder." if out.is_dir() else f"The folder of --out {out} does not exist."
+        )
+
+
+def _hand_out(found: dict[str, Any], out: Path | None, as_json: bool, table: Callable[[dict[str, Any]], None]) -> None:
+    """JSON to the file and, where it is asked for or there is no file, to stdout; a table instead for a reader at a terminal."""
+    if out is not None:
+        out.write_text(json.dumps(found, indent=1) + "\n")
+    if as_json or out is None:
+        if as_json or not sys.stdout.isatty():
+            emit(found)
+        else:
+            table(found)
+
+
+def _print_pairs(found: dict[str, Any]) -> None:
+    print(f"{found['n']:,} pairs, {found['n_positive']:,} positive\n{'method':<14} {'AUROC':>7} {'AUPR':>7}")
+    for name, figures in found["methods"].items():
+        print(f"{name:<14} {figures['auroc']:>7.3f} {figures['aupr']:>7.3f}")
+
+
+def _print_table(report: dict[str, Any]) -> None:
+    methods = list(report["macro"])
+    print(f"{'relation':<60} {'n':>6} " + " ".join(f"{m:>11}" for m in methods))
+    for row in report["relations"]:
+        name = f"{row['head_type']} - {row['relation']} -> {row['tail_type']}"
+        print(f"{name:<60} {row['n_triples']:>6} " + " ".join(f"{row['methods'][m]['mrr']:>11.3f}" for m in methods))
+    print(f"{'macro MRR':<60} {'':>6} " + " ".join(f"{report['macro'][m]['mrr']:>11.3f}" for m in methods))
