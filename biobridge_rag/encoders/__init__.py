@@ -45,25 +45,25 @@ ENCODERS: dict[Modality, dict[str, Callable[[], Encoder]]] = {
 }
 
 
-def _esm(name: str, source: Source) -> Encoder:
+def _esm(name: str, source: Source, offline: Sequence[str]) -> Encoder:
     from biobridge_rag.encoders.esm import make_esm
 
-    return make_esm(name, source)
+    return make_esm(name, source, offline)
 
 
-def _molecular(name: str, source: Source) -> Encoder:
+def _molecular(name: str, source: Source, offline: Sequence[str]) -> Encoder:
     from biobridge_rag.encoders.chemical import make_molecule
 
-    return make_molecule(name, source)
+    return make_molecule(name, source, offline)
 
 
-def _language(name: str, source: Source) -> Encoder:
+def _language(name: str, source: Source, offline: Sequence[str]) -> Encoder:
     from biobridge_rag.encoders.language import make_text
 
-    return make_text(name, source)
+    return make_text(name, source, offline)
 
 
-FOUNDATION: dict[Modality, Callable[[str, Source], Encoder]] = {
+FOUNDATION: dict[Modality, Callable[[str, Source, Sequence[str]], Encoder]] = {
     Modality.PROTEIN: _esm,
     Modality.MOLECULE: _molecular,
     Modality.TEXT: _language,
@@ -86,7 +86,7 @@ def make_encoder(modality: Modality, name: str, source: Source = ANYWHERE) -> En
         return ReleasedEncoder(modality, name)
     if name in ENCODERS[modality]:
         return ENCODERS[modality][name]()
-    return FOUNDATION[modality](name, source)
+    return FOUNDATION[modality](name, source, sorted(ENCODERS[modality]))
 
 
 class HeldEncoder:

@@ -165,7 +165,7 @@ def _unimol_tools() -> Any:
     return unimol_tools
 
 
-def make_molecule(name: str, source: Source) -> Encoder:
+def make_molecule(name: str, source: Source, others: Sequence[str] = ()) -> Encoder:
     """The molecule encoder of a short name, a name on the hub, or a folder. Raises InputError listing the valid names."""
-    model = resolve("molecule", name, MOLECULE_NAMES, "inner")
+    model = resolve("molecule", name, MOLECULE_NAMES, others, "inner")
     return UniMolEncoder(source) if model is MOLECULE_NAMES["unimol"] else SmilesEncoder(name, model, source)

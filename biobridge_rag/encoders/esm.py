@@ -52,16 +52,17 @@ _TOKEN = np.full(128, PAD, dtype=np.int64)
 _TOKEN[np.frombuffer(RESIDUE_TOKENS.encode(), dtype=np.uint8)] = FIRST_RESIDUE + np.arange(len(RESIDUE_TOKENS))
 
 
-def make_esm(name: str, source: Source) -> EsmEncoder:
+def make_esm(name: str, source: Source, others: Sequence[str] = ()) -> EsmEncoder:
     """name: one of ESM_NAMES, with or without "facebook/", or the path of a checkpoint (.pt) or model folder. Raises InputError for
-    any other, and for fp16 on a CPU. The weights are looked for when they are needed."""
+    any other, which lists the valid names and `others`, and for fp16 on a CPU. The weights are looked for when they are needed."""
     known, path = name.removeprefix(_ORGANISATION), Path(name)
     if known in _SHAPES:
         return EsmEncoder(known, source)
     if path.is_dir() or (path.is_file() and path.suffix == ".pt"):
         return EsmEncoder(path.stem if path.is_file() else path.resolve().name, replace(source, weights=path))
     raise InputError(
-        f"There is no ESM model named {name!r}.", f"Valid names: {', '.join(ESM_NAMES)}, or a path of a .pt file or model folder."
+        f"There is no protein encoder named {name!r}.",
+        f"Valid names: {', '.join([*others, *ESM_NAMES])}, or a path of a .pt file or model folder.",
     )
 
 

@@ -6,7 +6,7 @@ Knows: which models there are, how their authors pool them, where their folders 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,9 +44,9 @@ TEXT_NAMES: dict[str, Published] = {
 }
 
 
-def resolve(what: str, name: str, names: Mapping[str, Published], pooling: str = "mean") -> Published:
+def resolve(what: str, name: str, names: Mapping[str, Published], others: Sequence[str], pooling: str = "mean") -> Published:
     """The model of that short name or name on the hub; or one that is not listed, pooled by `pooling`, where `name` is a folder or
-    reads ORGANISATION/MODEL. Raises InputError listing the valid names."""
+    reads ORGANISATION/MODEL. Raises InputError listing the valid names and `others`."""
     for short, model in names.items():
         if name == short or name in model.hubs:
             return model
@@ -57,9 +57,8 @@ def resolve(what: str, name: str, names: Mapping[str, Published], pooling: str =
         return Published(path.resolve().name, (name,), pooling)
     if _HUB.fullmatch(name):
         return Published(name.replace("/", "--"), (name,), pooling)
-    raise InputError(
-        f"There is no {what} encoder named {name!r}.", f"Valid names: {', '.join(names)}, a model's folder, or ORGANISATION/MODEL."
-    )
+    valid = ", ".join([*others, *names])
+    raise InputError(f"There is no {what} encoder named {name!r}.", f"Valid names: {valid}, a model's folder, or ORGANISATION/MODEL.")
 
 
 def find(what: str, name: str, model: Published, source: Source) -> Layout:
@@ -87,6 +86,6 @@ class TextEncoder(TransformerEncoder):
         return None if value.strip() else InputError("A text to encode is empty.")
 
 
-def make_text(name: str, source: Source) -> Encoder:
+def make_text(name: str, source: Source, others: Sequence[str] = ()) -> Encoder:
     """The text encoder of a short name, a name on the hub, or a folder. Raises InputError listing the valid names."""
-    return TextEncoder(name, resolve("text", name, TEXT_NAMES), source)
+    return TextEncoder(name, resolve("text", name, TEXT_NAMES, others), source)
