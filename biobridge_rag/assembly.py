@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from biobridge_rag.building import DEFAULT_ENCODERS, DEFAULT_EPOCHS, BuildOptions, OfficialTraining, build_home
+from biobridge_rag.building import DEFAULT_ENCODERS, DEFAULT_EPOCHS, BuildOptions, OfficialTraining, build_home, usable
 from biobridge_rag.config import Settings
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.weights import Source
@@ -24,7 +24,7 @@ from biobridge_rag.retrieval.reading import QueryReader
 from biobridge_rag.retrieval.retriever import SIMILAR, Retriever
 from biobridge_rag.store.index import describe
 from biobridge_rag.store.manifest import Manifest, read_manifest
-from biobridge_rag.types import Answer, KnowledgeGraph, Modality, Node, NodeType, Query, Relation, Retrieval, Vectors
+from biobridge_rag.types import Answer, Encoder, KnowledgeGraph, Modality, Node, NodeType, Query, Relation, Retrieval, Vectors
 
 Progress = Callable[[str, int, int], None]
 
@@ -195,25 +195,30 @@ def build(
     settings: Settings, progress: Progress, *, train: bool = False, official: OfficialTraining | None = None
 ) -> tuple[Manifest, KnowledgeGraph]:
     """Builds the home that the settings describe, or goes on with it. official: options of the official bridge's training."""
-    graph = load_graph_of(settings)
-    return build_home(graph, settings.home_path, _options(settings, train, official), progress), graph
+    graph, options = _readable_graph(settings), _options(settings, train, official)
+    return build_home(graph, settings.home_path, options, progress), graph
+
+
+def _readable_graph(settings: Settings) -> KnowledgeGraph:
+    return usable(load_graph_of(settings), _encoders(settings))
+
+
+def _encoders(settings: Settings) -> dict[Modality, Encoder]:
+    return {m: make_encoder(m, name, source_of(settings)) for m, name in _encoder_names(settings).items()}
+
+
+def _encoder_names(settings: Settings) -> dict[Modality, str]:
+    """By modality; a name that is a path is made absolute, for the home keeps it."""
+    chosen = {m: name or DEFAULT_ENCODERS[m] for m, name in chosen_encoders(settings).items()}
+    return {m: str(Path(name).resolve()) if Path(name).exists() else name for m, name in chosen.items()}
 
 
 def _options(settings: Settings, train: bool, official: OfficialTraining | None) -> BuildOptions:
-    encoders = {m: name or DEFAULT_ENCODERS[m] for m, name in chosen_encoders(settings).items()}
     kind, official = settings.bridge or "default", official or OfficialTraining()
     return BuildOptions(
-        encoders,
-        kind,
-        settings.epochs,
-        settings.device,
-        settings.seed,
-        train,
-        official,
-        source_of(settings),
-        settings.cache,
-        settings.chroma_url,
-    )
+        _encoder_names(settings), kind, settings.epochs, settings.device, settings.seed, train, official,
+        source=source_of(settings), cache=settings.cache, chroma_url=settings.chroma_url,
+    )  # fmt: skip
 
 
 def follow_build(settings: Settings, progress: Progress, *, train: bool, official: OfficialTraining) -> bool:
@@ -223,7 +228,7 @@ def follow_build(settings: Settings, progress: Progress, *, train: bool, officia
 
     if not rank():
         return False
-    follow(load_graph_of(settings), settings.home_path, _options(settings, train, official), progress)
+    follow(_readable_graph(settings), settings.home_path, _options(settings, train, official), progress)
     return True
 
 
@@ -306,10 +311,7 @@ def evaluate_retrieval(
     if unseen is None:
         if split not in SPLITS:
             raise InputError(f"There is no split {split!r}.", f"Valid names: {', '.join(SPLITS)}.")
-        graph = load_graph_of(settings)
-        source = source_of(settings)
-        encoders = {m: make_encoder(m, name or DEFAULT_ENCODERS[m], source) for m, name in chosen_encoders(settings).items()}
-        return assess_split(graph, encoders, split, what, fraction, baselines, training, progress, saved)
+        return assess_split(_readable_graph(settings), _encoders(settings), split, what, fraction, baselines, training, progress, saved)
     from biobridge_rag.graph.primekg import load_unseen
 
     manifest = read_manifest(settings.home_path)

@@ -82,7 +82,8 @@ class BuildOptions:
 
 
 def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progress: Progress) -> Manifest:
-    """Builds `path`, or goes on with it; a finished home of the same identity is left as it is. Holds the home's lock.
+    """Builds `path`, or goes on with it; a finished home of the same identity is left as it is. Holds the home's lock. The graph is one
+    that the encoders can read (see `usable`).
 
     Raises HomeMismatchError where the home was built from something else, HomeLockedError where another process builds it,
     DiskFullError where there is no room: nothing that was finished is lost.
@@ -91,7 +92,6 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
     if options.bridge != "official" and options.official != OfficialTraining():
         raise InputError("Patience, balance, negatives and a log folder are options of the official bridge.", "Add --bridge official.")
     encoders = {m: make_encoder(m, name, options.source) for m, name in sorted(options.encoders.items())}
-    graph = usable(graph, encoders)
     epochs = options.epochs if options.epochs is not None else DEFAULT_EPOCHS[options.bridge]
     wanted = Manifest(
         graph_name=graph.name,
@@ -138,7 +138,7 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
 
 
 def usable(graph: KnowledgeGraph, encoders: Mapping[Modality, Encoder]) -> KnowledgeGraph:
-    """The graph without the nodes of which an encoder can use no value, counted by type in its `skipped`."""
+    """The graph to build from: without the nodes that have a value which their encoder cannot use, counted by type in its `skipped`."""
     keep, skipped = np.ones(len(graph.nodes), dtype=bool), Counter[str]()
     for node_type, positions in graph.by_type.items():
         encoder = encoders[node_type.modality]

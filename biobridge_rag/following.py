@@ -9,7 +9,7 @@ import os
 import time
 from pathlib import Path
 
-from biobridge_rag.building import DEFAULT_EPOCHS, BuildOptions, Progress, embed, usable
+from biobridge_rag.building import DEFAULT_EPOCHS, BuildOptions, Progress, embed
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.errors import InputError
 from biobridge_rag.homes import STAGES
@@ -36,7 +36,6 @@ def follow(graph: KnowledgeGraph, path: Path, options: BuildOptions, progress: P
     from biobridge_rag.bridge.official_training import train_official
 
     encoders = {m: make_encoder(m, name, options.source) for m, name in sorted(options.encoders.items())}
-    graph = usable(graph, encoders)
     tables = {t.value: x for t, x in embed(graph, path, encoders, progress, options.cache).items()}
     epochs = options.epochs if options.epochs is not None else DEFAULT_EPOCHS[options.bridge]
     train_official(

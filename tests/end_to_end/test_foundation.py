@@ -1,0 +1,120 @@
+"""Homes of foundation models: built from weights in a folder, asked with and without them, sharing what was encoded."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from biobridge_rag.encoders.cache import load_centre
+from biobridge_rag.homes import open_home
+from biobridge_rag.types import NodeType
+from tests.encoders.test_chemical import SMILES, roberta
+from tests.encoders.test_esm import save_esm2
+from tests.encoders.test_language import bert
+
+from .conftest import Result, call, protein, smiles, write_graph
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny models with random weights, in the formats of fair-esm and of the hub."""
+    folder = tmp_path_factory.mktemp("weights")
+    save_esm2(folder / "esm2_tiny.pt")
+    roberta(folder / "ChemBERTa-zinc-base-v1")
+    bert(folder / "BiomedNLP-BiomedBERT-base-uncased-abstract-fulltext")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoders(weights: Path) -> list[object]:
+    protein_model = ("--protein-encoder", weights / "esm2_tiny.pt")
+    return [*protein_model, "--molecule-encoder", "chemberta", "--text-encoder", "biomedbert", "--weights", weights]
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny graph in which one drug has more tokens than the molecule model reads."""
+    folder = write_graph(tmp_path_factory.mktemp("graphs") / "small", range(20), range(20), range(10))
+    table = folder / "drug.csv"
+    table.write_text(table.read_text().replace(f",{smiles(19)},", f",{'C(O)' * 60}C,"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(graph: Path, encoders: list[object], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result, Path]:
+    """A home, what its build said, and the cache that it shares."""
+    home, cache = tmp_path_factory.mktemp("homes") / "small", tmp_path_factory.mktemp("cache")
+    return home, call("build", "--graph", graph, "--home", home, *encoders, "--cache", cache, "--json"), cache
+
+
+def test_a_home_is_built_and_what_a_model_cannot_read_is_left_out(built: tuple[Path, Result, Path]) -> None:
+    home, result, _ = built
+    assert result.code == 0, result
+    told = result.json
+    assert told["nodes"] == 49 and any("drug node that the encoder" in reason and n == 1 for reason, n in told["skipped"].items())
+    assert "(residues): " in result.err and told["encoders"]["protein"].startswith("esm2_tiny-mean-w1022-s511-")
+    opened = open_home(home)
+    opened.index.close()
+    for node_type, table in opened.tables.items():
+        assert np.allclose(np.linalg.norm(table, axis=1), 1.0, atol=1e-4)
+        assert load_centre(home / "embeddings", node_type.slug) is not None and np.abs(table.mean(axis=0)).max() < 0.2
+
+
+def test_a_new_sequence_and_a_new_molecule_are_asked_for(cli: Cli, built: tuple[Path, Result, Path]) -> None:
+    """The manifest says where the weights lie. A node's own sequence is as near to it as can be."""
+    home = built[0]
+    found = cli("candidates", "--home", home, "--sequence", protein(3) + "A", "--to", "gene/protein", "--top", "3", "--json")
+    assert found.code == 0 and found.json["hits"][0]["id"] == "P00003", found
+    assert cli("candidates", "--home", home, "--smiles", SMILES[0], "--to", "gene/protein", "--top", "3", "--json").code == 0
+    opened = open_home(home)
+    opened.index.close()
+    row = opened.graph.rank_in_type[opened.graph.position(NodeType.PROTEIN, "P00003")]  # type: ignore[index]
+    assert np.allclose(opened.encode(NodeType.PROTEIN, [(protein(3),)])[0], opened.tables[NodeType.PROTEIN][row], atol=1e-5)
+
+
+def test_without_the_weights_the_nodes_still_answer(cli: Cli, built: tuple[Path, Result, Path], weights: Path, tmp_path: Path) -> None:
+    home, empty = built[0], tmp_path / "none"
+    empty.mkdir()
+    known = cli("candidates", "--home", home, "--weights", empty, "--node", "P00003", "--json")
+    assert known.code == 0 and any(hit["known"] for hit in known.json["hits"])
+    asked = ("candidates", "--home", home, "--smiles", "CCOC(=O)C1CC1", "--to", "gene/protein")
+    line = cli(*asked, "--weights", empty).line
+    assert "chemberta" in line and "biobridge-rag fetch weights" in line and "--weights" in line
+    other = tmp_path / "other"
+    shutil.copytree(weights / "ChemBERTa-zinc-base-v1", other / "ChemBERTa-zinc-base-v1")
+    file = other / "ChemBERTa-zinc-base-v1" / "tokenizer_config.json"
+    file.write_text(file.read_text() + " ")
+    assert "built with the encoder" in cli(*asked, "--weights", other).line
+
+
+def test_what_is_in_the_cache_is_not_encoded_again(
+    built: tuple[Path, Result, Path], graph: Path, encoders: list[object], tmp_path: Path
+) -> None:
+    home, _, cache = built
+    again = call("build", "--graph", graph, "--home", tmp_path / "again", *encoders, "--cache", cache)
+    assert again.code == 0 and "(residues)" not in again.err
+    first, second = (sorted((h / "embeddings").glob("*.npy")) for h in (home, tmp_path / "again"))
+    assert [f.name for f in first] == [f.name for f in second]
+    assert all(np.array_equal(np.load(a), np.load(b)) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "said"),
+    [
+        ("--protein-encoder", "esm2_t6_8M_UR50D", "biobridge-rag fetch weights esm2_t6_8M_UR50D"),
+        ("--protein-encoder", "esm9", "kmer, esm2_t6_8M_UR50D"),
+        ("--text-encoder", "bert9", "minilm-spelled, "),
+        ("--molecule-encoder", "unimol", "unimol"),
+    ],
+)
+def test_models_that_are_not_there_are_one_line(cli: Cli, tmp_path: Path, graph: Path, option: str, name: str, said: str) -> None:
+    empty = tmp_path / "none"
+    empty.mkdir()
+    result = cli("build", "--graph", graph, "--home", tmp_path / "home", option, name, "--weights", empty)
+    assert result.code == 2 and said in result.line and not (tmp_path / "home" / "manifest.json").exists()
