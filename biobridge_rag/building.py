@@ -11,12 +11,14 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,7 @@ from numpy.typing import NDArray
 from biobridge_rag.bridge.model import load_bridge, save_bridge, unit
 from biobridge_rag.bridge.training import MAX_PAIRS, LeftOut, TrainingOptions, train_default
 from biobridge_rag.encoders import make_encoder
-from biobridge_rag.encoders.cache import cached_embeddings, save_array
+from biobridge_rag.encoders.cache import Rows, cached_embeddings, encoded, save_array
 from biobridge_rag.encoders.weights import ANYWHERE, Source
 from biobridge_rag.errors import HomeError, HomeMismatchError, InputError
 from biobridge_rag.graph.artefact import load_saved_graph, save_graph
@@ -62,7 +64,8 @@ class OfficialTraining:
 @dataclass(frozen=True)
 class BuildOptions:
     """What a build is asked for; None means the default, or in a home that exists, what it was built with. source: where the weights of
-    foundation models lie; cache: a folder of embeddings that several homes share."""
+    foundation models lie; cache: a folder of embeddings that several homes share; engine: what encodes, "ray" for actors on all cores and
+    GPUs of this machine, or of the cluster at ray_address (see encoders.distributed.RayEngine)."""
 
     encoders: Mapping[Modality, str]
     bridge: str = "default"
@@ -73,6 +76,8 @@ class BuildOptions:
     official: OfficialTraining = OfficialTraining()
     source: Source = ANYWHERE
     cache: Path | None = None
+    engine: Literal["local", "ray"] = "local"
+    ray_address: str = ""
 
 
 def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progress: Progress) -> Manifest:
@@ -114,7 +119,8 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
         if "graph" not in manifest.stages:
             save_graph(graph, path / "graph")
             manifest = finish(path, manifest, "graph")
-        tables = embed(graph, path, encoders, progress)
+        with rows_of(options) as rows:
+            tables = embed(graph, path, encoders, progress, rows)
         likeness = compare(graph, path, tables, encoders, progress)
         manifest = finish(path, manifest, "embeddings")
         if "bridge" not in manifest.stages or options.train:
@@ -184,11 +190,33 @@ def version_of(name: str) -> str:
         return ""
 
 
-def embed(graph: KnowledgeGraph, path: Path, encoders: Mapping[Modality, Encoder], progress: Progress) -> dict[NodeType, Vectors]:
+@contextmanager
+def rows_of(options: BuildOptions) -> Iterator[Mapping[Modality, Rows]]:
+    """What makes the rows of each modality: empty for this process. Raises InputError for a Ray address without Ray."""
+    if options.engine == "local":
+        if options.ray_address:
+            raise InputError("A Ray address is an option of the engine 'ray'.", "Add --engine ray.")
+        yield {}
+        return
+    from biobridge_rag.encoders.distributed import RayEngine
+
+    with RayEngine(options.ray_address, gpus_per_worker=0 if options.source.device == "cpu" else 1) as engine:
+        yield {m: engine.rows(partial(make_encoder, m, name, options.source)) for m, name in options.encoders.items()}
+
+
+def embed(
+    graph: KnowledgeGraph,
+    path: Path,
+    encoders: Mapping[Modality, Encoder],
+    progress: Progress,
+    rows: Mapping[Modality, Rows] | None = None,
+) -> dict[NodeType, Vectors]:
+    """The table of each node type, kept in `path`/embeddings. rows: what makes the vectors of a modality, if not this process."""
     out = {}
     for node_type, positions in graph.by_type.items():
-        groups = [graph.nodes[i].values for i in positions]
-        out[node_type] = cached_embeddings(path / "embeddings", node_type.slug, encoders[node_type.modality], groups, progress)
+        groups, modality = [graph.nodes[i].values for i in positions], node_type.modality
+        made = (rows or {}).get(modality, encoded)
+        out[node_type] = cached_embeddings(path / "embeddings", node_type.slug, encoders[modality], groups, progress, rows=made)
     return out
 
 
