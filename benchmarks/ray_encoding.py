@@ -53,7 +53,7 @@ def main() -> None:
     encoder.encode(values[:2])  # loads what is loaded late
     print(f"{len(values):,} values, {size:,} {unit}, {encoder.id}, {os.cpu_count()} cores here")
     stamps: list[tuple[float, int]] = []
-    seconds, tables = {}, {}
+    seconds, tables, lines = {}, {}, []
 
     def note(_stage: str, done: int, _all: int) -> None:
         stamps.append((time.perf_counter(), done))
@@ -68,13 +68,14 @@ def main() -> None:
                 seconds[name] = time.perf_counter() - start
                 tables[name] = store.read(values[:: max(len(values) // 500, 1)])
             after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            print(
+            lines.append(
                 f"{name}: {seconds[name]:.1f} s, {size / seconds[name]:,.0f} {unit}/s, {len(values) / seconds[name]:,.0f} values/s, "
                 f"peak of this process {after / 1024:,.0f} MiB (+{(after - before) / 1024:,.0f})"
             )
         (first, done), (last, _) = stamps[1], stamps[-1]
         flowing = (size - done) / max(last - first, 1e-9)
-        print(f"ray, flowing: {flowing:,.0f} {unit}/s; first rows after {first - stamps[0][0]:.1f} s")
+        lines.append(f"ray, flowing: {flowing:,.0f} {unit}/s; first rows after {first - stamps[0][0]:.1f} s")
+    print(*lines, sep="\n")
     print(f"ray / here: {seconds['here'] / seconds['ray']:.2f}; flowing: {flowing * seconds['here'] / size:.2f}")
     print(f"largest difference of any number: {np.abs(tables['here'] - tables['ray']).max():.1e}")
 

@@ -58,9 +58,9 @@ def fill_by_ray(
 class RayEngine:
     """Ray, joined when there is first something to encode and left with the `with` block.
 
-    address: "": a Ray of this machine that ends with the block; "auto", HOST:PORT or ray://HOST:PORT: a cluster. workers: at most so
-    many, None: one for each core or for each share of a GPU; fewer of them get more cores each. gpus_per_worker: 0 for CPUs; a part of
-    1 lets workers share a GPU."""
+    address: "": a Ray of this machine that ends with the block; "auto" or HOST:PORT: a cluster that this machine belongs to.
+    workers: at most so many, None: one for each core or for each share of a GPU; fewer of them get more cores each. gpus_per_worker: 0
+    for CPUs; a part of 1 lets workers share a GPU. Until the block ends, standard output is turned to standard error, for Ray's sake."""
 
     def __init__(self, address: str = "", workers: int | None = None, gpus_per_worker: float = 0) -> None:
         if workers is not None and workers < 1:
@@ -170,10 +170,15 @@ class RayEngine:
 
 
 def _reach(address: str) -> None:
-    """Raises InputError where nothing answers at HOST:PORT or ray://HOST:PORT; Ray itself would try for a minute."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    """Raises InputError where nothing answers at HOST:PORT; Ray itself would try for long."""
+    if address.startswith("ray://"):
+        raise InputError(
+            f"{address!r} is an address of the Ray client, by which Ray Data cannot be used.",
+            "Join this machine to the cluster by ray start --address HOST:PORT --num-cpus 0, then give auto as the address.",
+        )
+    host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        raise InputError(f"{address!r} is no address of a Ray cluster.", "Give auto, HOST:PORT or ray://HOST:PORT.")
+        raise InputError(f"{address!r} is no address of a Ray cluster.", "Give auto or HOST:PORT.")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
     except (OSError, OverflowError) as error:

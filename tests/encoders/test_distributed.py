@@ -161,10 +161,13 @@ def test_an_address_that_does_not_answer_is_named_at_once(tmp_path: Path) -> Non
     pytest.importorskip("ray")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        for address in (f"127.0.0.1:{taken.getsockname()[1]}", f"ray://127.0.0.1:{taken.getsockname()[1]}"):
-            with pytest.raises(InputError, match=f"The Ray cluster '{address}' cannot be reached: .*refused") as error:
-                run(tmp_path, ["a"], address)
-            assert "ray start --head" in error.value.help
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(InputError, match=f"The Ray cluster '{address}' cannot be reached: .*refused") as error:
+            run(tmp_path, ["a"], address)
+        assert "ray start --head" in error.value.help
+    with pytest.raises(InputError, match="address of the Ray client") as error:
+        run(tmp_path, ["a"], f"ray://{address}")
+    assert "ray start --address" in error.value.help
     for address in ("nonsense", "host:", ":6379", "host:port"):
         with pytest.raises(InputError, match="is no address of a Ray cluster"):
             run(tmp_path, ["a"], address)
