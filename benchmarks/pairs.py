@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from realkg import cut
 
-from biobridge_rag.building import compare
+from biobridge_rag.embedding import compare
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.cache import encode_groups
 from biobridge_rag.evaluation.pairs import METHODS, evaluate_pairs, pair_relation, read_pairs

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from biobridge_rag.building import DEFAULT_ENCODERS, DEFAULT_EPOCHS, compare, embed, train_parts
+from biobridge_rag.building import DEFAULT_ENCODERS, DEFAULT_EPOCHS, train_parts
+from biobridge_rag.embedding import compare, embed
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.cache import encode_groups
 from biobridge_rag.evaluation.baselines import RetrieverScorer

@@ -11,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from biobridge_rag.building import DEFAULT_ENCODERS, DEFAULT_EPOCHS, BuildOptions, OfficialTraining, build_home, usable
+from biobridge_rag.building import DEFAULT_ENCODERS, DEFAULT_EPOCHS, BuildOptions, OfficialTraining, build_home
 from biobridge_rag.config import Settings
+from biobridge_rag.embedding import fill_cache, rows_of, usable
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.weights import Source
 from biobridge_rag.errors import BiobridgeError, HomeMismatchError, InputError
@@ -199,6 +200,16 @@ def build(
     return build_home(graph, settings.home_path, options, progress), graph
 
 
+def embed(settings: Settings, progress: Progress, *, only_missing: bool) -> dict[str, dict[str, int]]:
+    """Encodes the settings' graph into the settings' cache, without building a home. See embedding.fill_cache; by node type."""
+    if settings.cache is None:
+        raise InputError("There is no folder to keep the embeddings in.", "Name one with --cache.")
+    graph, names = _readable_graph(settings), _encoder_names(settings)
+    with rows_of(names, source_of(settings), settings.engine, settings.ray_address) as rows:
+        found = fill_cache(graph, settings.cache, _encoders(settings), progress, rows, only_missing)
+    return {t.value: counts for t, counts in found.items()}
+
+
 def _readable_graph(settings: Settings) -> KnowledgeGraph:
     return usable(load_graph_of(settings), _encoders(settings))
 
@@ -217,7 +228,8 @@ def _options(settings: Settings, train: bool, official: OfficialTraining | None)
     kind, official = settings.bridge or "default", official or OfficialTraining()
     return BuildOptions(
         _encoder_names(settings), kind, settings.epochs, settings.device, settings.seed, train, official,
-        source=source_of(settings), cache=settings.cache, chroma_url=settings.chroma_url,
+        source=source_of(settings), cache=settings.cache, chroma_url=settings.chroma_url, engine=settings.engine,
+        ray_address=settings.ray_address,
     )  # fmt: skip
 
 
@@ -241,7 +253,7 @@ def import_official(directory: Path, settings: Settings, progress: Progress) -> 
     from biobridge_rag.importing import import_release
 
     release, graph = read_release(directory), load_graph_of(settings)
-    return import_release(release, graph, release.listed or node_indices(settings.graph), settings.home_path, progress)
+    return import_release(release, graph, release.listed or node_indices(settings.graph), settings.home_path, progress, settings.chroma_url)
 
 
 def export_official(settings: Settings, out: Path, *, overwrite: bool = False) -> tuple[Manifest, KnowledgeGraph, list[Path]]:

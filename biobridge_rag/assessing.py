@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from biobridge_rag.building import Progress, compare, embed, train_parts
+from biobridge_rag.building import train_parts
+from biobridge_rag.embedding import Progress, compare, embed
 from biobridge_rag.encoders.cache import encode_groups, load_centre
 from biobridge_rag.errors import InputError
 from biobridge_rag.evaluation.baselines import OURS, SIMPLE, KernelRidge, RetrieverScorer, check_baselines

@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,17 +19,16 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from biobridge_rag.bridge.model import load_bridge, save_bridge, unit
-from biobridge_rag.bridge.training import MAX_PAIRS, LeftOut, TrainingOptions, train_default
+from biobridge_rag.bridge.training import LeftOut, TrainingOptions, train_default
+from biobridge_rag.embedding import Engine, Progress, compare, embed, rows_of
 from biobridge_rag.encoders import make_encoder
-from biobridge_rag.encoders.cache import cached_embeddings, save_array
+from biobridge_rag.encoders.cache import save_array
 from biobridge_rag.encoders.weights import ANYWHERE, Source
 from biobridge_rag.errors import HomeError, HomeMismatchError, InputError
 from biobridge_rag.graph.artefact import load_saved_graph, save_graph
-from biobridge_rag.graph.parts import part
-from biobridge_rag.homes import EMBEDDED, STAGES, aligner_of, open_array, open_home, open_index, placed, read_fusions
+from biobridge_rag.homes import EMBEDDED, STAGES, open_array, open_home, open_index, placed, read_fusions
 from biobridge_rag.retrieval.fusion import Fusion, fit
 from biobridge_rag.retrieval.likeness import Likeness
 from biobridge_rag.retrieval.scoring import TailScorer
@@ -38,9 +36,8 @@ from biobridge_rag.store.index import BRIDGE, FROZEN
 from biobridge_rag.store.manifest import Manifest, read_manifest, write_manifest, write_text, writing
 from biobridge_rag.store.server import ask, read_address
 from biobridge_rag.store.switching import recover
-from biobridge_rag.types import Bridge, ChoosyEncoder, Encoder, KnowledgeGraph, Modality, NodeType, Relation, Vectors
+from biobridge_rag.types import Bridge, KnowledgeGraph, Modality, NodeType, Relation, Vectors
 
-Progress = Callable[[str, int, int], None]
 TRAINED_ON = ("graph_sha256", "encoders", "bridge_kind", "seed", "epochs")
 DEFAULT_ENCODERS = {Modality.PROTEIN: "kmer", Modality.MOLECULE: "fingerprint", Modality.TEXT: "minilm-spelled"}
 DEFAULT_EPOCHS = {"default": 2, "official": 20}
@@ -67,7 +64,8 @@ class OfficialTraining:
 class BuildOptions:
     """What a build is asked for; None means the default, or in a home that exists, what it was built with. source: where the weights of
     foundation models lie; cache: a folder of embeddings that several homes share; chroma_url: where the index goes, as in
-    homes.open_home; a finished home's index is written anew where it is not there yet."""
+    homes.open_home; a finished home's index is written anew where it is not there yet; engine: what encodes, "ray" for actors on all
+    cores and GPUs of this machine, or of the cluster at ray_address (see encoders.distributed.RayEngine)."""
 
     encoders: Mapping[Modality, str]
     bridge: str = "default"
@@ -79,6 +77,8 @@ class BuildOptions:
     source: Source = ANYWHERE
     cache: Path | None = None
     chroma_url: str = ""
+    engine: Engine = "local"
+    ray_address: str = ""
 
 
 def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progress: Progress) -> Manifest:
@@ -127,7 +127,8 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
         if "graph" not in manifest.stages:
             save_graph(graph, path / "graph")
             manifest = finish(path, manifest, "graph")
-        tables = embed(graph, path, encoders, progress, options.cache)
+        with rows_of(options.encoders, options.source, options.engine, options.ray_address) as rows:
+            tables = embed(graph, path, encoders, progress, options.cache, rows)
         likeness = compare(graph, path, tables, encoders, progress)
         manifest = finish(path, manifest, "embeddings")
         if "bridge" not in manifest.stages or options.train:
@@ -135,21 +136,6 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
             manifest = finish(path, replace(manifest, bridge_sha256=digest, stages=STAGES[:2]), "bridge")
         index_nodes(graph, path, tables, manifest, progress)
         return finish(path, manifest, "index")
-
-
-def usable(graph: KnowledgeGraph, encoders: Mapping[Modality, Encoder]) -> KnowledgeGraph:
-    """The graph to build from: without the nodes that have a value which their encoder cannot use, counted by type in its `skipped`."""
-    keep, skipped = np.ones(len(graph.nodes), dtype=bool), Counter[str]()
-    for node_type, positions in graph.by_type.items():
-        encoder = encoders[node_type.modality]
-        if isinstance(encoder, ChoosyEncoder):
-            values = [graph.nodes[i].values for i in positions]
-            refused = encoder.unusable([value for group in values for value in group])
-            place = np.cumsum([0, *map(len, values)])
-            bad = [any(int(k) in refused for k in range(place[i], place[i + 1])) for i in range(len(values))]
-            keep[positions[bad]] = False
-            skipped[f"{node_type.label} node that the encoder {encoder.id} cannot read"] += sum(bad)
-    return graph if keep.all() else part(graph, keep, skipped, "edge to a node that its encoder cannot read")
 
 
 def _with_additions(path: Path, manifest: Manifest, options: BuildOptions) -> KnowledgeGraph:
@@ -234,41 +220,6 @@ def version_of(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-def embed(
-    graph: KnowledgeGraph, path: Path, encoders: Mapping[Modality, Encoder], progress: Progress, cache: Path | None = None
-) -> dict[NodeType, Vectors]:
-    """The unit vectors (n, dim) of all nodes by type, kept in `path`/embeddings. cache: a folder that several builds share."""
-    out = {}
-    for node_type, positions in graph.by_type.items():
-        groups = [graph.nodes[i].values for i in positions]
-        encoder = encoders[node_type.modality]
-        out[node_type] = cached_embeddings(path / "embeddings", node_type.slug, encoder, groups, progress, cache)
-    return out
-
-
-def compare(
-    graph: KnowledgeGraph, path: Path, tables: Mapping[NodeType, Vectors], encoders: Mapping[Modality, Encoder], progress: Progress
-) -> dict[NodeType, Likeness]:
-    """How like each other the nodes of each type are, kept in `path`/similarities for types of at most 12,000 nodes. Where the
-    encoder aligns, nodes are compared by the first of their values."""
-    folder, out = path / "similarities", {}
-    folder.mkdir(parents=True, exist_ok=True)
-    for node_type, x in tables.items():
-        aligner, among = aligner_of(graph, node_type, encoders[node_type.modality]), None
-        if len(x) <= MAX_PAIRS:
-            file = folder / f"{node_type.slug}.npy"
-            if not file.exists() or open_array(file).shape != (len(x), len(x)):
-                save_array(file, _cosines(x) if aligner is None else aligner.table(progress))
-            among = open_array(file)
-        out[node_type] = Likeness(x, among, aligner)
-    return out
-
-
-def _cosines(x: Vectors) -> NDArray[np.float16]:
-    units = unit(np.asarray(x, dtype=np.float32))
-    return np.asarray(units @ units.T, dtype=np.float16)
 
 
 def _make_bridge(

@@ -20,7 +20,7 @@ import typer
 from biobridge_rag.cli_add import add
 from biobridge_rag.cli_evaluate import evaluate
 from biobridge_rag.cli_fetch import fetch
-from biobridge_rag.cli_shared import ChromaUrl, Device, Graph, Home, Json, Progress, Weights, emit, engine, note, settings
+from biobridge_rag.cli_shared import ChromaUrl, Device, Graph, Home, Json, Progress, Weights, emit, note, opened_engine, settings
 from biobridge_rag.errors import BiobridgeError, InputError
 
 app = typer.Typer(
@@ -48,6 +48,46 @@ Precision = Annotated[str | None, typer.Option(help="fp32, fp16 or bf16 for foun
 RemoteCode = Annotated[bool | None, typer.Option("--remote-code", help="Run Python code that comes with weights (MoLFormer needs it).")]
 Cache = Annotated[Path | None, typer.Option(help="Folder of embeddings that several builds share; what is there is not encoded again.")]
 
+Engine = Annotated[str | None, typer.Option(help="What encodes: 'local', or 'ray' for actors on many cores, GPUs or machines.")]
+RayAddress = Annotated[str | None, typer.Option(help="With --engine ray: 'auto' or HOST:PORT of a cluster; default this machine.")]
+
+
+@app.command()
+def embed(
+    graph: Graph = None,
+    cache: Cache = None,
+    protein_encoder: ProteinEncoder = None,
+    molecule_encoder: MoleculeEncoder = None,
+    text_encoder: TextEncoder = None,
+    weights: Weights = None,
+    device: Device = None,
+    precision: Precision = None,
+    remote_code: RemoteCode = None,
+    engine: Engine = None,
+    ray_address: RayAddress = None,
+    only_missing: Annotated[
+        bool, typer.Option("--only-missing", help="Trust what the cache holds; otherwise it is checked, and damaged rows are made again.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Encode a graph's nodes into a cache that builds share. Run again after an interruption: it goes on where it stopped."""
+    from biobridge_rag.assembly import embed as run
+
+    chosen = settings(
+        graph=graph, cache=cache, protein_encoder=protein_encoder, molecule_encoder=molecule_encoder, text_encoder=text_encoder,
+        weights=weights, device=device, precision=precision, remote_code=remote_code, engine=engine, ray_address=ray_address,
+    )  # fmt: skip
+    progress = Progress()
+    try:
+        found = run(chosen, progress, only_missing=only_missing)
+    finally:
+        progress.close()
+    for node_type, counts in found.items():
+        damaged = f", {counts['damaged']:,} rows were damaged" if counts["damaged"] else ""
+        note(f"{node_type}: {counts['values']:,} values, {counts['encoded']:,} encoded now{damaged}")
+    if as_json:
+        emit({"cache": str(chosen.cache), "types": found})
+
 
 @app.command()
 def build(
@@ -60,6 +100,8 @@ def build(
     precision: Precision = None,
     remote_code: RemoteCode = None,
     cache: Cache = None,
+    engine: Engine = None,
+    ray_address: RayAddress = None,
     chroma_url: ChromaUrl = None,
     bridge: Annotated[str | None, typer.Option(help="'default' or 'official' (the architecture of the BioBridge authors).")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training heads.")] = None,
@@ -80,7 +122,7 @@ def build(
     chosen = settings(
         graph=graph, home=home, protein_encoder=protein_encoder, molecule_encoder=molecule_encoder, text_encoder=text_encoder,
         bridge=bridge, epochs=epochs, device=device, seed=seed, weights=weights, precision=precision, remote_code=remote_code,
-        cache=cache, chroma_url=chroma_url,
+        cache=cache, engine=engine, ray_address=ray_address, chroma_url=chroma_url,
     )  # fmt: skip
     progress, start = Progress(), time.monotonic()
     try:
@@ -171,7 +213,7 @@ def candidates(
     as_json: Json = False,
 ) -> None:
     """Ranked candidates for one protein, molecule or disease, each known or predicted, with its evidence."""
-    with closing(engine(home, graph, weights=weights, device=device, chroma_url=chroma_url)) as opened:
+    with closing(opened_engine(home, graph, weights=weights, device=device, chroma_url=chroma_url)) as opened:
         found = opened.candidates(fasta=fasta, sequence=sequence, smiles=smiles, node=node, to=to, relation=relation, top=top)
     for line in found.notes:
         note(line)
@@ -202,7 +244,7 @@ def ask(
         raise InputError("The question is empty.")
     if len(question) > 20_000:
         raise InputError(f"The question has {len(question):,} characters; at most 20,000 are read.")
-    with closing(engine(home, graph, weights=weights, device=device, chroma_url=chroma_url)) as opened:
+    with closing(opened_engine(home, graph, weights=weights, device=device, chroma_url=chroma_url)) as opened:
         queries, notes = opened.read_file(fasta) if fasta is not None else ([], [])
         if smiles is not None:
             queries = [*queries, opened.reader.molecule(smiles)]

@@ -74,7 +74,7 @@ def settings(**given: Any) -> Any:
     return Settings(**{k: v for k, v in given.items() if v is not None})
 
 
-def engine(home: Path | None, graph: str | None = None, **given: Any) -> Any:
+def opened_engine(home: Path | None, graph: str | None = None, **given: Any) -> Any:
     """Opens the home; a home that is named needs no graph."""
     from biobridge_rag.assembly import open_engine
 

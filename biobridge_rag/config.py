@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     remote_code: bool = False
     cache: Path | None = None
     chroma_url: str = ""
+    engine: Literal["local", "ray"] = "local"
+    ray_address: str = ""
     seed: int = Field(default=0, ge=0, lt=2**31)
     host: str = "127.0.0.1"
     port: int = Field(default=7860, ge=1, le=65535)
@@ -60,7 +62,7 @@ class Settings(BaseSettings):
                 f"The setting {where!r} is not valid: {first['msg']}.", f"Settings: {names}." if first["type"] == "extra_forbidden" else ""
             ) from None
 
-    @field_validator("graph", "chroma_url", "llm_model", "llm_base_url", "llm_api_key", mode="after")
+    @field_validator("graph", "chroma_url", "ray_address", "llm_model", "llm_base_url", "llm_api_key", mode="after")
     @classmethod
     def _strip(cls, value: str) -> str:
         return value.strip()

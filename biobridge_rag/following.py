@@ -9,7 +9,8 @@ import os
 import time
 from pathlib import Path
 
-from biobridge_rag.building import DEFAULT_EPOCHS, BuildOptions, Progress, embed
+from biobridge_rag.building import DEFAULT_EPOCHS, BuildOptions
+from biobridge_rag.embedding import Progress, embed
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.errors import InputError
 from biobridge_rag.homes import STAGES

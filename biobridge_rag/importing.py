@@ -21,7 +21,8 @@ import numpy as np
 from biobridge_rag.bridge.model import load_bridge, save_bridge
 from biobridge_rag.bridge.official import OfficialBridge
 from biobridge_rag.bridge.release import Release, graph_and_tables
-from biobridge_rag.building import VERSIONED, Progress, check_server, finish, index_nodes, sound, version_of
+from biobridge_rag.building import VERSIONED, check_server, finish, index_nodes, sound, version_of
+from biobridge_rag.embedding import Progress
 from biobridge_rag.encoders.cache import content_key, save_array
 from biobridge_rag.encoders.released import ReleasedEncoder, released_encoders
 from biobridge_rag.errors import GraphFormatError, HomeMismatchError

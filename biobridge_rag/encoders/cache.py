@@ -33,6 +33,7 @@ _BLOCK = 1024
 _GROUPED_ROWS = 256
 _GROUPED_SECONDS = 10.0
 Progress = Callable[[str, int, int], None]
+Rows = Callable[[Encoder, Sequence[str]], Iterator[tuple[Indices, Vectors]]]
 
 
 @runtime_checkable
@@ -139,8 +140,21 @@ class _Chosen(Sequence[str]):
         return self._values[int(self._places[at])]
 
 
-def fill(store: EmbeddingStore, encoder: Encoder, values: Sequence[str], progress: Progress = silent, stage: str = "encoding") -> int:
-    """Encodes the values that the store lacks, each once, and adds them as they are finished; returns their number.
+def encoded(encoder: Encoder, values: Sequence[str]) -> Iterator[tuple[Indices, Vectors]]:
+    """Rows made in this process, as they are finished: places in `values`, and their vectors."""
+    yield from encoder.encode_batches(values) if isinstance(encoder, BatchEncoder) else _blocks(encoder, values)
+
+
+def fill(
+    store: EmbeddingStore,
+    encoder: Encoder,
+    values: Sequence[str],
+    progress: Progress = silent,
+    stage: str = "encoding",
+    rows: Rows = encoded,
+) -> int:
+    """Encodes the values that the store lacks, each once, and adds them as they are finished; returns their number. rows: what makes
+    the vectors of distinct values, in any order; it is not called where nothing is missing.
 
     Progress is told in characters (for proteins, residues) of what had to be encoded. Of an interruption, at most the batch in flight
     is lost. Raises DiskFullError where there is no room, BiobridgeError where the encoder gives no usable vector for a value, and what
@@ -152,7 +166,7 @@ def fill(store: EmbeddingStore, encoder: Encoder, values: Sequence[str], progres
     done, total = 0, sum(map(len, wanted))
     progress(stage, 0, total)
     with _Grouped(store) as grouped:
-        for places, vectors in encoder.encode_batches(wanted) if isinstance(encoder, BatchEncoder) else _blocks(encoder, wanted):
+        for places, vectors in rows(encoder, wanted):
             finished = [wanted[i] for i in np.asarray(places).tolist()]
             grouped.add(finished, vectors)
             done += sum(map(len, finished))
@@ -208,8 +222,9 @@ def cached_embeddings(
     groups: Sequence[tuple[str, ...]],
     progress: Progress = silent,
     store_folder: Path | None = None,
+    rows: Rows = encoded,
 ) -> Vectors:
-    """The (n, dim) float32 table for `groups`, memory-mapped; encodes only what is not on disk yet.
+    """The (n, dim) float32 table for `groups`, memory-mapped; encodes only what is not on disk yet, by `rows`.
 
     store_folder: a store that is kept and may be shared with other builds and processes; None: one within `directory`, removed when
     the table is whole. The table is written block by block, so that memory does not grow with its width."""
@@ -224,13 +239,13 @@ def cached_embeddings(
             _tidy(path, encoder, values)
         return table
     with EmbeddingStore(store_folder or directory / "store", encoder.id, encoder.dim) as store:
-        fill(store, encoder, values, progress, f"encoding {name}")
-        rows, centre = _rows(store, groups), None
+        fill(store, encoder, values, progress, f"encoding {name}", rows)
+        made, centre = _rows(store, groups), None
         if getattr(encoder, "centred", False) and len(groups) > 1:
-            centre = np.asarray(sum(block.sum(axis=0, dtype=np.float64) for block in rows) / len(groups), dtype=np.float32)
+            centre = np.asarray(sum(block.sum(axis=0, dtype=np.float64) for block in made) / len(groups), dtype=np.float32)
             save_array(path.with_suffix(".centre"), centre)
-            rows = (_around(block, centre) for block in _rows(store, groups))
-        _save(path, np.dtype(np.float32), (len(groups), encoder.dim), rows)
+            made = (_around(block, centre) for block in _rows(store, groups))
+        _save(path, np.dtype(np.float32), (len(groups), encoder.dim), made)
     if store_folder is None:
         _remove(store)
     _drop_parts(directory, name)

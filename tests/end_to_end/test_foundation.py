@@ -118,3 +118,24 @@ def test_models_that_are_not_there_are_one_line(cli: Cli, tmp_path: Path, graph:
     empty.mkdir()
     result = cli("build", "--graph", graph, "--home", tmp_path / "home", option, name, "--weights", empty)
     assert result.code == 2 and said in result.line and not (tmp_path / "home" / "manifest.json").exists()
+
+
+def test_a_cache_is_filled_checked_and_mended(cli: Cli, graph: Path, encoders: list[object], tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    ask = ("embed", "--graph", graph, "--cache", cache, *encoders, "--json")
+    first = cli(*ask).json["types"]
+    assert first["gene/protein"] == {"values": 20, "encoded": 20, "damaged": 0} and first["drug"]["values"] == 19
+    shard = max(cache.rglob("*"), key=lambda f: (f.is_file() and "lock" not in f.name, f.stat().st_size))
+    data = bytearray(shard.read_bytes())
+    data[-3] ^= 1
+    shard.write_bytes(data)
+    trusting = cli(*ask, "--only-missing").json["types"]
+    checked = cli(*ask)
+    again = cli(*ask).json["types"]
+    assert all(t["damaged"] == 0 for t in trusting.values())
+    assert checked.code == 0 and sum(t["encoded"] for t in (*trusting.values(), *checked.json["types"].values())) > 0
+    assert all(t["encoded"] == 0 for t in again.values())
+
+
+def test_a_cache_must_be_named(cli: Cli, graph: Path) -> None:
+    assert "--cache" in cli("embed", "--graph", graph).line
