@@ -205,12 +205,12 @@ def _lines(extension: Extension, number: int | None, tally: Tally) -> tuple[str,
     if number is None:
         return (*out, "Nothing new: the home stays as it is.")
     counts = ", ".join(f"{n:,} {NodeType(t).label}" for t, n in Counter(n.type.value for n in extension.nodes).items())
-    out.append(f"addition {number}: {counts or 'no'} nodes, {len(extension.triples):,} edges (in both directions)")
+    out.append(f"addition {number}: nodes: {counts or 'none'}; edges, in both directions: {len(extension.triples):,}")
     if not extension.triples:
         return (*out, "The bridge and the fusion weights are not trained again.")
     out.append(
-        f"The bridge and the fusion weights are not trained again: the {len(extension.triples):,} new edges count as evidence, in the "
-        "analogues' votes and in the attention, not in trained weights."
+        "The bridge and the fusion weights are not trained again: new edges count as evidence, in the analogues' votes and in the "
+        "attention, not in trained weights."
     )
     return tuple(out)
 

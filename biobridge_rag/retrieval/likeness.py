@@ -82,7 +82,7 @@ class Likeness:
         if self._aligner is None or not value:
             return plain
         found = zip(plain, self._aligner.identities(value, rows.tolist()), strict=True)
-        return [f"{best[0]:.0%} identical over {best[1]:,} residues to" if best else words for words, best in found]
+        return [f"{_percent(best[0])} identical over {best[1]:,} residues to" if best else words for words, best in found]
 
     def among(self, rows: Indices) -> Vectors:
         """(m, m) float32 between these nodes."""
@@ -101,3 +101,8 @@ class Likeness:
         """The table with rows of length 1: itself where they are."""
         table = np.asarray(self.table, dtype=np.float32)
         return table if np.allclose(np.einsum("nd,nd->n", table, table), 1.0, atol=1e-4) else unit(table)
+
+
+def _percent(share: float) -> str:
+    """Rounded, but 100 % only where it is all."""
+    return "over 99%" if 0.995 <= share < 1.0 else f"{share:.0%}"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from biobridge_rag.bridge.model import unit
 from biobridge_rag.errors import BiobridgeError
+from biobridge_rag.retrieval import likeness
 from biobridge_rag.retrieval.likeness import ALIGNMENT, COSINE, Heads, Likeness
 from biobridge_rag.types import Aligner, Vectors
 
@@ -144,6 +145,11 @@ def test_how_alike_nodes_are_is_said_in_words() -> None:
     for other, value in ((Likeness(RAW), "MKTW"), (like, "")):
         assert other.how(value, rows, similar) == ["80% like", "51% like", "0% like"]
     assert like.how("MKTW", rows[:0], similar[:0]) == Likeness(RAW).how("MKTW", rows[:0], similar[:0]) == []
+
+
+@pytest.mark.parametrize(("share", "said"), [(1.0, "100%"), (0.9991, "over 99%"), (0.995, "over 99%"), (0.994, "99%"), (0.0, "0%")])
+def test_not_quite_all_is_not_said_to_be_all(share: float, said: str) -> None:
+    assert likeness._percent(share) == said
 
 
 def test_without_values_a_query_cannot_be_aligned() -> None:
