@@ -189,22 +189,26 @@ def test_heads_are_compared_by_the_encoders_aligner(small: Small, name: str) -> 
         mrr.append({m: np.mean([r["methods"][m]["mrr"] for r in rows]) for m in methods(report)})
     seeing, vectors_alone = mrr
     for method in ("fused", "bridge", "analogues", "kernel-ridge"):
+        if (name, method) == ("paper", "fused"):
+            continue  # it puts first what the graph states in the other direction
         assert seeing[method] > vectors_alone[method] + 0.2, method
     assert seeing["popularity"] == vectors_alone["popularity"]
 
 
 @pytest.mark.parametrize("name", ["inductive", "paper"])
 def test_popularity_is_that_of_the_training_graph(small: Small, name: str) -> None:
-    """The whole way by hand: the split, the training graph's counts, filtered ranks. A head of `paper` is no candidate of its own."""
+    """The whole way by hand: the split, the training graph's counts, in both directions, of heads other than the one that asks, filtered
+    ranks. A head of `paper` is no candidate of its own."""
     report = report_of(name)
     held = hold_out(small.graph, draw(name, small.graph, 0.2, 0))
     for row in report["relations"]:
         relation = Relation(row["relation"], row["head_type"], row["tail_type"])
         heads, tails = held.unseen.edges[relation]
-        counts = np.asarray(incidence(held.graph, relation).sum(axis=0)).ravel()
+        stated = ((incidence(held.graph, relation) + incidence(held.graph, relation.inverse).T) > 0).tocsr()
         found: list[float] = []
         for head in np.unique(heads):
-            scores, true = counts.copy(), tails[heads == head]
+            own = stated[held.rows[head]].toarray()[0] if held.rows is not None else 0.0
+            scores, true = np.asarray(stated.sum(axis=0), dtype=np.float32).ravel() - own, tails[heads == head]
             if held.rows is not None and relation.head_type == relation.tail_type:
                 scores[held.rows[head]] = -np.inf
             found += (1.0 / filtered_ranks(scores, true)).tolist()
@@ -350,7 +354,8 @@ def test_baselines_that_transfer_leaves_out_are_named(name: str) -> None:
 def test_the_look_up_of_inverse_edges_is_ranked_on_the_papers_split_alone() -> None:
     leaky, honest = (report_of(name, "inverse") for name in ("paper", "inductive"))
     assert "inverse" in methods(leaky) and "inverse" not in methods(honest)
-    assert leaky["macro"]["inverse"]["mrr"] > leaky["macro"]["fused"]["mrr"]
+    mrr = {method: figures["mrr"] for method, figures in leaky["macro"].items()}
+    assert mrr["fused"] > mrr["inverse"] > mrr["bridge"]  # fused looks up too, and predicts the rest
     assert any(note.endswith("no training edge at all: inverse.") for note in honest["notes"])
     assert not any("Left out" in note for note in leaky["notes"])
 

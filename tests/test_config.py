@@ -35,6 +35,13 @@ def test_given_before_environment_before_default(monkeypatch: pytest.MonkeyPatch
         ("bridge", "official", "official"),
         ("epochs", "3", 3),
         ("device", "cuda", "cuda"),
+        ("precision", "bf16", "bf16"),
+        ("weights", "/data/weights", Path("/data/weights")),
+        ("remote_code", "true", True),
+        ("cache", "/data/cache", Path("/data/cache")),
+        ("engine", "ray", "ray"),
+        ("ray_address", " auto ", "auto"),
+        ("chroma_url", " http://localhost:8000 ", "http://localhost:8000"),
         ("seed", "9", 9),
         ("host", "0.0.0.0", "0.0.0.0"),
         ("port", "8000", 8000),
@@ -64,7 +71,7 @@ def test_an_unknown_variable_is_refused_by_name(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(InputError, match=r"'colour' is not valid.*Settings: bridge, device"):
+    with pytest.raises(InputError, match=r"'colour' is not valid.*Settings: bridge, cache, chroma_url, device"):
         Settings(colour="red")
 
 

@@ -396,7 +396,7 @@ def test_kill_loses_at_most_the_batch_in_flight(tmp_path: Path) -> None:
 
 
 def test_two_processes_share_a_store(tmp_path: Path) -> None:
-    """Their values overlap; a third reads while they write."""
+    """Their values overlap; a third reads while they write. One that starts when the other has ended takes its shard over."""
     both = child(tmp_path, 0, 1600, 40), child(tmp_path, 800, 2400, 40)
     with opened(tmp_path, WIDE) as reader:
         for process in both:
@@ -415,6 +415,6 @@ def test_two_processes_share_a_store(tmp_path: Path) -> None:
             process.communicate()
         reader.refresh()
         assert np.array_equal(reader.read(names(0, 2400)), truth(names(0, 2400), WIDE))
-        assert reader.verify() == 0 and len(shards(reader.folder)) == 2
+        assert reader.verify() == 0 and len(shards(reader.folder)) <= 2
     layout = Layout.of("test/encoder v1", WIDE)
     assert sum(batch.rows for path in shards(reader.folder) for batch in scan(path, 0, layout).batches) >= 2400

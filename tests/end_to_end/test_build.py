@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from biobridge_rag import building, homes
+from biobridge_rag import embedding, homes
 from biobridge_rag.bridge import training
 from biobridge_rag.encoders.alignment import SequenceAligner
 from biobridge_rag.errors import HomeError
@@ -187,7 +187,7 @@ def test_a_type_with_too_many_nodes_is_compared_by_cosines_alone(
     """20 proteins and 20 drugs: at 20 all are compared, at 19 none, and the home answers by the vectors."""
     question = ("candidates", "--sequence", protein(3)[:60] + protein(4)[60:], "--to", "gene/protein", "--json")
     for limit, files, method in ((20, {"drug", "gene-protein"}, "alignment"), (19, set(), "cosine")):
-        for module in (building, homes, training):
+        for module in (embedding, homes, training):
             monkeypatch.setattr(module, "MAX_PAIRS", limit)
         home = tmp_path / str(limit)
         result = cli("build", "--graph", undisturbed.graph, "--home", home)
