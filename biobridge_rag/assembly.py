@@ -39,7 +39,8 @@ _ALIASES = {
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """What is in use, for display. leaves_machine: whether questions go to a language model on another host."""
+    """What is in use, for display. encoders: names by modality; leaves_machine: whether questions go to a language model on another
+    host; index_host: the other host that searches by vector are sent to, if the index is not on this one."""
 
     graph_name: str
     n_nodes: int
@@ -49,6 +50,7 @@ class EngineStatus:
     llm: str | None
     llm_host: str | None
     leaves_machine: bool
+    index_host: str | None = None
 
 
 class Engine:
@@ -85,8 +87,9 @@ class Engine:
         llm = self.llm_of(self.settings)
         host = llm.host if llm else None
         return EngineStatus(
-            manifest.graph_name, len(self.graph.nodes), self.graph.n_edges, dict(manifest.encoders), manifest.bridge_kind,
-            llm.model if llm else None, host, llm is not None and not _is_local(host or ""),
+            manifest.graph_name, len(self.graph.nodes), self.graph.n_edges, {m: Path(n).name for m, n in manifest.encoder_names.items()},
+            manifest.bridge_kind, llm.model if llm else None, host, llm is not None and not _is_local(host or ""),
+            None if _is_local(self.home.index.host) else self.home.index.host,
         )  # fmt: skip
 
     def read(self, text: str) -> Query | None:

@@ -53,6 +53,11 @@ class NodeIndex:
         self._where = self._address.url if self._address else str(path)
         self._client = _connect(self._address) if self._address else _open(path)
 
+    @property
+    def host(self) -> str:
+        """HOST:PORT of the server that holds the index, empty where it is embedded."""
+        return f"{self._address.host}:{self._address.port}" if self._address else ""
+
     def close(self) -> None:
         """Frees the files or the connection; the path can then be opened again or deleted."""
         self._collections.clear()

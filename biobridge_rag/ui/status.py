@@ -42,10 +42,14 @@ def status_line(status: EngineStatus) -> str:
 
 
 def _privacy(status: EngineStatus) -> str:
-    if not status.leaves_machine:
+    sent = []
+    if status.leaves_machine:
+        sent.append(f"Questions and the evidence shown are sent to {escape(status.llm_host or 'the language model')}")
+    if status.index_host:
+        sent.append(f"Vectors made of what you ask for are sent to the index on {escape(status.index_host)}")
+    if not sent:
         return '<p class="privacy stays">Nothing leaves this machine</p>'
-    host = escape(status.llm_host or "the language model")
-    return f'<p class="privacy leaves">Questions and the evidence shown are sent to {host}</p>'
+    return f'<p class="privacy leaves">{". ".join(sent)}</p>'
 
 
 def prompt_html(prompt: str) -> str:

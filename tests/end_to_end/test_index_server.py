@@ -66,6 +66,10 @@ def test_a_home_on_a_server_answers_as_an_embedded_one(graph: KnowledgeGraph, em
     assert one.index_prefix != two.index_prefix and one.index_prefix.startswith("pairs-")
     assert not (tmp_path / "one" / "chroma").exists()
     assert found(tmp_path / "one") == found(tmp_path / "two") == found(embedded)
+    for home, host in ((tmp_path / "one", url.removeprefix("http://")), (embedded, "")):
+        opened = open_home(home)
+        opened.index.close()
+        assert opened.index.host == host
 
 
 def test_a_home_moves_to_a_server_and_back_without_training(graph: KnowledgeGraph, url: str, tmp_path: Path) -> None:

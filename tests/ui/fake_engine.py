@@ -75,6 +75,7 @@ class FakeStatus:
     llm: str | None = None
     llm_host: str | None = None
     leaves_machine: bool = False
+    index_host: str | None = None
 
 
 class FakeEngine:

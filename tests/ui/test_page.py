@@ -116,7 +116,9 @@ def test_no_text_of_graph_file_or_model_becomes_markup() -> None:
         candidates.table(retrieval),
         evidence.panel(retrieval, 1),
         answer_message(answer, [EVIL]),
-        status.status_line(FakeStatus(graph_name=EVIL, llm=EVIL, llm_host=EVIL, leaves_machine=True, encoders={"protein": EVIL})),
+        status.status_line(
+            FakeStatus(graph_name=EVIL, llm=EVIL, llm_host=EVIL, leaves_machine=True, index_host=EVIL, encoders={"protein": EVIL})
+        ),
         status.prompt_html(EVIL),
     ):
         assert_harmless(source)
@@ -294,6 +296,8 @@ def test_the_status_says_whether_anything_leaves_the_machine() -> None:
     assert "Nothing leaves this machine" in status.status_line(FakeStatus())
     sent = status.status_line(FakeStatus(llm="m", llm_host="api.example.org", leaves_machine=True))
     assert "are sent to api.example.org" in sent and "Nothing leaves" not in sent
+    away = status.status_line(FakeStatus(index_host="chroma.example.org:8000"))
+    assert "are sent to the index on chroma.example.org:8000" in away and "Nothing leaves" not in away
 
 
 def test_the_page_builds_and_is_served_from_this_machine_alone() -> None:
