@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from biobridge_rag.cli_shared import Device, Graph, Home, Json, Progress, Weights, emit, note, settings
 from biobridge_rag.errors import HomeMismatchError, InputError
 
 _LISTED = ("number", "date", "files", "counts")
@@ -28,14 +29,16 @@ def add(
     ] = None,
     show: Annotated[bool, typer.Option("--list", help="List what was added.")] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Take the last addition back.")] = False,
-    home: Annotated[Path | None, typer.Option(help="Folder of the built artefacts; default vectorstore/<graph name>.")] = None,
-    graph: Annotated[str | None, typer.Option(help="'starter' or a directory in PrimeKG's layout.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    home: Home = None,
+    graph: Graph = None,
+    weights: Weights = None,
+    device: Device = None,
+    as_json: Json = False,
 ) -> None:
     """Add your own nodes and edges to a built home, without building it again; list or undo what was added."""
     from biobridge_rag.adding import Given, add_to_home, additions
     from biobridge_rag.adding import undo as take_back
-    from biobridge_rag.cli_shared import Progress, emit, note, settings
+    from biobridge_rag.assembly import source_of
 
     files = any((fasta, smiles, csv, triples))
     if files + show + undo > 1:
@@ -44,13 +47,14 @@ def add(
         raise InputError(f"The number {number} says nothing without --undo.")
     progress = Progress()
     try:
-        path = _home(settings(home=home, graph=graph), progress, build=not (show or undo))
+        chosen = settings(home=home, graph=graph, weights=weights, device=device)
+        path = _home(chosen, progress, build=not (show or undo))
         if show:
             records = additions(path)
         elif undo:
             record = take_back(path, number, progress)
         else:
-            report = add_to_home(path, Given(fasta or (), smiles or (), csv or (), triples or ()), progress)
+            report = add_to_home(path, Given(fasta or (), smiles or (), csv or (), triples or ()), progress, source_of(chosen))
     finally:
         progress.close()
     if show:

@@ -78,6 +78,23 @@ def test_a_new_sequence_and_a_new_molecule_are_asked_for(cli: Cli, built: tuple[
     assert np.allclose(opened.encode(NodeType.PROTEIN, [(protein(3),)])[0], opened.tables[NodeType.PROTEIN][row], atol=1e-5)
 
 
+def test_nodes_are_added_by_the_same_models(cli: Cli, built: tuple[Path, Result, Path], tmp_path: Path) -> None:
+    home, file = Path(shutil.copytree(built[0], tmp_path / "own")), tmp_path / "new.fasta"
+    file.write_text(f">NEW1 a relative\n{protein(3)}A\n")
+    empty = tmp_path / "none"
+    empty.mkdir()
+    (tmp_path / "new.smi").write_text("CCOC(=O)C1CC1 NEW2\n")
+    refused = cli("add", "--home", home, "--smiles", tmp_path / "new.smi", "--weights", empty)
+    assert refused.code == 2 and "biobridge-rag fetch weights chemberta" in refused.err.splitlines()[-1]
+    assert cli("add", "--home", home, "--fasta", file).code == 0
+    opened = open_home(home)
+    opened.index.close()
+    assert np.allclose(opened.tables[NodeType.PROTEIN][-1], opened.encode(NodeType.PROTEIN, [(protein(3) + "A",)])[0], atol=1e-5)
+    near = cli("candidates", "--home", home, "--node", "NEW1", "--to", "gene/protein", "--top", "1", "--json").json["hits"]
+    assert near[0]["id"] == "P00003"
+    assert cli("add", "--home", home, "--undo").code == 0 and cli("candidates", "--home", home, "--node", "NEW1").code == 2
+
+
 def test_without_the_weights_the_nodes_still_answer(cli: Cli, built: tuple[Path, Result, Path], weights: Path, tmp_path: Path) -> None:
     home, empty = built[0], tmp_path / "none"
     empty.mkdir()
