@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from biobridge_rag.cli_shared import Json, Progress, emit, note
 from biobridge_rag.errors import InputError
-from biobridge_rag.fetching.http import Progress
-from biobridge_rag.fetching.records import Outcome
+
+if TYPE_CHECKING:
+    from biobridge_rag.fetching.records import Outcome
 
 fetch = typer.Typer(no_args_is_help=True, help="Fetch public data and weights, with checksums and licences.")
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 GraphDir = Annotated[Path, typer.Option("--graph", help="Directory with nodes.csv, in PrimeKG's layout; the table is written beside it.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace also files that are there without having been fetched.")]
 Retry = Annotated[bool, typer.Option("--retry", help="Ask again for nodes for which nothing was found.")]
@@ -85,7 +86,9 @@ def go(graph: GraphDir, overwrite: Overwrite = False, as_json: Json = False) -> 
 
 @fetch.command("weights")
 def weights(
-    name: Annotated[str, typer.Argument(help="An ESM model such as esm2_t33_650M_UR50D, or ORGANISATION/MODEL of the Hugging Face hub.")],
+    name: Annotated[
+        str, typer.Argument(help="An encoder by name, such as esm2_t33_650M_UR50D or biomedbert, or ORGANISATION/MODEL of the hub.")
+    ],
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: the cache where encoders look.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -96,14 +99,11 @@ def weights(
 
 
 def _run(work: Callable[[Progress], Outcome], as_json: bool) -> None:
-    from biobridge_rag.cli_shared import Progress as Shown
-    from biobridge_rag.cli_shared import emit, note
-
-    shown = Shown()
+    progress = Progress()
     try:
-        outcome = work(shown)
+        outcome = work(progress)
     finally:
-        shown.close()
+        progress.close()
     for line in summary(outcome):
         note(line)
     if as_json:

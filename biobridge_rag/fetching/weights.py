@@ -9,15 +9,15 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from biobridge_rag.encoders.chemical import MOLECULE_NAMES, UniMolEncoder
+from biobridge_rag.encoders.esm import ESM_NAMES
+from biobridge_rag.encoders.language import TEXT_NAMES
 from biobridge_rag.encoders.weights import WEIGHT_FILES, checkpoint_folder, esm_urls
 from biobridge_rag.errors import BiobridgeError, FetchError, InputError
 from biobridge_rag.fetching.downloads import download, saying_disk_full
 from biobridge_rag.fetching.http import CONNECT_SECONDS, Http, Progress
 from biobridge_rag.fetching.records import Entry, Licence, Outcome, current, describe, fetching_into, read_record, write_record
 
-ESM_MODELS = (
-    "esm2_t6_8M_UR50D", "esm2_t12_35M_UR50D", "esm2_t30_150M_UR50D", "esm2_t33_650M_UR50D", "esm2_t36_3B_UR50D", "esm2_t48_15B_UR50D",
-)  # fmt: skip
 MIT = "MIT"
 ESM_LICENCE = Licence(MIT, "https://github.com/facebookresearch/esm/blob/main/LICENSE")
 LICENCES = {
@@ -40,15 +40,21 @@ _NO_HUB = "Check the network, HTTPS_PROXY and HF_HUB_OFFLINE; or fetch the files
 def fetch_weights(
     name: str, folder: Path | None = None, progress: Progress | None = None, *, http: Http | None = None, endpoint: str | None = None
 ) -> Outcome:
-    """Fetches the weights `name`: an ESM model of fair-esm, or ORGANISATION/MODEL of the hub, into `folder` or the library's own cache.
+    """Fetches the weights `name`, as an encoder is named: an ESM model of fair-esm, the short name of a text or molecule model, or
+    ORGANISATION/MODEL of the hub, into `folder` or the library's own cache.
 
-    Raises InputError for a name that is neither, FetchError in one line where it cannot be fetched.
+    Raises InputError for any other name, and for Uni-Mol without a folder; FetchError in one line where it cannot be fetched.
     """
-    if name in ESM_MODELS:
+    if name in ESM_NAMES:
         return _fetch_esm(name, folder or checkpoint_folder(), progress, http)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        return _fetch_hub(name, folder, progress, endpoint)
-    raise InputError(f"There are no weights called {name!r}.", f"Names: {', '.join(ESM_MODELS)}, or ORGANISATION/MODEL of {HUB}.")
+    short = TEXT_NAMES | MOLECULE_NAMES
+    if name == "unimol":
+        if folder is None:
+            raise InputError("Uni-Mol's weights need a folder of their own.", "Name one with --out, then name it with --weights.")
+        return _fetch_hub(short[name].hubs[0], folder, progress, endpoint, (UniMolEncoder.weights, UniMolEncoder.dictionary))
+    if name in short or re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        return _fetch_hub(short[name].hubs[0] if name in short else name, folder, progress, endpoint)
+    raise InputError(f"There are no weights called {name!r}.", f"Names: {', '.join([*ESM_NAMES, *short])}, or ORGANISATION/MODEL of {HUB}.")
 
 
 def _fetch_esm(name: str, folder: Path, progress: Progress | None, http: Http | None) -> Outcome:
@@ -68,7 +74,8 @@ def _fetch_esm(name: str, folder: Path, progress: Progress | None, http: Http | 
     return Outcome(folder, fetched, kept)
 
 
-def _fetch_hub(name: str, folder: Path | None, progress: Progress | None, endpoint: str | None) -> Outcome:
+def _fetch_hub(name: str, folder: Path | None, progress: Progress | None, endpoint: str | None, only: Sequence[str] = ()) -> Outcome:
+    """only: the files that are wanted, if not those of a model folder."""
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
@@ -77,8 +84,11 @@ def _fetch_hub(name: str, folder: Path | None, progress: Progress | None, endpoi
     with _saying_hub(name):
         info = api.model_info(name, timeout=CONNECT_SECONDS)
     revision = info.sha or "main"
-    files = wanted_files([s.rfilename for s in info.siblings or []])
-    if not any(file in WEIGHT_FILES for file in files):
+    listed = [s.rfilename for s in info.siblings or []]
+    files = [file for file in only if file in listed] if only else wanted_files(listed)
+    if len(files) < len(only):
+        raise FetchError(f"{name} on the hub has no {' or no '.join(set(only) - set(files))} any more.", f"Look on {HUB}/{name}.")
+    if not only and not any(file in WEIGHT_FILES for file in files):
         raise FetchError(f"{name} on the hub has neither {WEIGHT_FILES[0]} nor {WEIGHT_FILES[2]}.", "Choose another model.")
     card = info.card_data.get("license") if info.card_data is not None else None
     url = f"{endpoint or HUB}/{name}"

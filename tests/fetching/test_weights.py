@@ -13,6 +13,7 @@ from biobridge_rag.encoders import weights as places
 from biobridge_rag.encoders.weights import Source, find_checkpoint, find_model_folder
 from biobridge_rag.errors import FetchError, InputError
 from biobridge_rag.fetching import fetch_weights
+from biobridge_rag.fetching import weights as fetching_weights
 from biobridge_rag.fetching.http import Http
 from biobridge_rag.fetching.records import read_record
 from biobridge_rag.fetching.weights import wanted_files
@@ -111,6 +112,33 @@ def test_names_and_models_that_do_not_fit_are_told(server: Server, tmp_path: Pat
     with pytest.raises(FetchError, match="is not on the hub") as caught:
         fetch_weights(MODEL, tmp_path, endpoint=server.url)
     assert "\n" not in str(caught.value)
+
+
+def test_encoders_are_fetched_by_their_short_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What an encoder that lacks its weights says to fetch can be fetched by that name."""
+    asked: list[object] = []
+    monkeypatch.setattr(fetching_weights, "_fetch_hub", lambda name, *more: asked.append((name, *more[3:])))
+    monkeypatch.setattr(fetching_weights, "_fetch_esm", lambda name, *_: asked.append(name))
+    for name in ("biomedbert", "chemberta", "esm1b_t33_650M_UR50S"):
+        fetch_weights(name)
+    fetch_weights("unimol", tmp_path)
+    assert asked == [
+        ("microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract-fulltext",),
+        ("seyonec/ChemBERTa-zinc-base-v1",),
+        "esm1b_t33_650M_UR50S",
+        ("dptech/Uni-Mol-Models", ("mol_pre_all_h_220816.pt", "mol.dict.txt")),
+    ]
+    with pytest.raises(InputError, match="a folder of their own"):
+        fetch_weights("unimol")
+
+
+def test_only_the_files_that_are_wanted_come(server: Server, tmp_path: Path) -> None:
+    files = {"a.pt": b"a" * 50, "b.pt": b"b", "dict.txt": b"C\n"}
+    endpoint = hub(server, files).url
+    outcome = fetching_weights._fetch_hub(MODEL, tmp_path / "m", None, endpoint, ("a.pt", "dict.txt"))
+    assert set(outcome.fetched) == {"a.pt", "dict.txt"} and (tmp_path / "m" / "a.pt").read_bytes() == files["a.pt"]
+    with pytest.raises(FetchError, match=r"has no gone\.pt any more"):
+        fetching_weights._fetch_hub(MODEL, tmp_path / "n", None, endpoint, ("gone.pt",))
 
 
 def test_no_network_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
