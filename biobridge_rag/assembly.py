@@ -13,7 +13,7 @@ from typing import Any
 
 from biobridge_rag.building import DEFAULT_ENCODERS, DEFAULT_EPOCHS, BuildOptions, OfficialTraining, build_home
 from biobridge_rag.config import Settings
-from biobridge_rag.embedding import fill_cache, rows_of, usable
+from biobridge_rag.embedding import fill_cache, readable, rows_of, usable
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.weights import Source
 from biobridge_rag.errors import BiobridgeError, HomeMismatchError, InputError
@@ -336,7 +336,7 @@ def evaluate_retrieval(
         _check_fits(manifest, settings)
     home = open_home(settings.home_path, source_of(settings), settings.chroma_url)
     try:
-        held, engine = load_unseen(unseen, home.graph), Engine(home, settings)
+        held, engine = readable(load_unseen(unseen, home.graph), home.encoders), Engine(home, settings)
         scorer = TailScorer(home.graph, home.tables, home.projections, home.bridge, home.likeness)
         trained = Trained(home.graph, home.tables, home.likeness, scorer, home.fusions)
 

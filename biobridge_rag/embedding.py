@@ -6,8 +6,9 @@ Knows: graphs, encoders, the files that a build keeps. Does not know: bridges, t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -23,12 +24,14 @@ from biobridge_rag.encoders.store import EmbeddingStore
 from biobridge_rag.encoders.weights import Source
 from biobridge_rag.errors import InputError
 from biobridge_rag.graph.parts import part
+from biobridge_rag.graph.primekg import UnseenNodes
 from biobridge_rag.homes import aligner_of, open_array
 from biobridge_rag.retrieval.likeness import Likeness
 from biobridge_rag.types import ChoosyEncoder, Encoder, KnowledgeGraph, Modality, NodeType, Vectors
 
 Progress = Callable[[str, int, int], None]
 Engine = Literal["local", "ray"]
+_UNREAD = "that its encoder cannot read"
 
 
 def usable(graph: KnowledgeGraph, encoders: Mapping[Modality, Encoder]) -> KnowledgeGraph:
@@ -37,13 +40,29 @@ def usable(graph: KnowledgeGraph, encoders: Mapping[Modality, Encoder]) -> Knowl
     for node_type, positions in graph.by_type.items():
         encoder = encoders[node_type.modality]
         if isinstance(encoder, ChoosyEncoder):
-            values = [graph.nodes[i].values for i in positions]
-            refused = encoder.unusable([value for group in values for value in group])
-            place = np.cumsum([0, *map(len, values)])
-            bad = [any(int(k) in refused for k in range(place[i], place[i + 1])) for i in range(len(values))]
-            keep[positions[bad]] = False
-            skipped[f"{node_type.label} node that the encoder {encoder.id} cannot read"] += sum(bad)
-    return graph if keep.all() else part(graph, keep, skipped, "edge to a node that its encoder cannot read")
+            refused = _refused(encoder, [graph.nodes[i].values for i in positions])
+            keep[positions[refused]] = False
+            skipped[f"{node_type.label} node {_UNREAD}"] += int(refused.sum())
+    return graph if keep.all() else part(graph, keep, skipped, f"edge to a node {_UNREAD}")
+
+
+def readable(unseen: UnseenNodes, encoders: Mapping[Modality, Encoder]) -> UnseenNodes:
+    """The unseen nodes without the edges of those that have a value which their encoder cannot use; such nodes are counted by type."""
+    unread, skipped = np.zeros(len(unseen.nodes), dtype=bool), Counter[str](unseen.skipped)
+    for modality, encoder in encoders.items():
+        places = [i for i, node in enumerate(unseen.nodes) if node.type.modality is modality]
+        if isinstance(encoder, ChoosyEncoder):
+            unread[places] = refused = _refused(encoder, [unseen.nodes[i].values for i in places])
+            skipped.update(f"{unseen.nodes[i].type.label} node {_UNREAD}" for i, bad in zip(places, refused, strict=True) if bad)
+    edges = {r: (heads[~unread[heads]], tails[~unread[heads]]) for r, (heads, tails) in unseen.edges.items() if not unread[heads].all()}
+    return replace(unseen, edges=edges, skipped=dict(skipped))
+
+
+def _refused(encoder: ChoosyEncoder, groups: Sequence[tuple[str, ...]]) -> NDArray[np.bool_]:
+    """Whether a node's values (n,) hold one that the encoder cannot use."""
+    refused = encoder.unusable([value for group in groups for value in group])
+    owner = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    return np.isin(np.arange(len(groups)), owner[sorted(refused)])
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from biobridge_rag.encoders.weights import ANYWHERE, Source
 from biobridge_rag.errors import HomeMismatchError
-from biobridge_rag.types import Encoder, Modality, Vectors
+from biobridge_rag.types import ChoosyEncoder, Encoder, Modality, Vectors
 
 
 def _kmer() -> Encoder:
@@ -110,3 +110,7 @@ class HeldEncoder:
     def encode(self, values: Sequence[str]) -> Vectors:
         """(n, dim). Raises InputError where the weights are missing, HomeMismatchError where they are others."""
         return self._encoder.encode(values)
+
+    def unusable(self, values: Sequence[str]) -> dict[int, str]:
+        """What `encode` would refuse: place in `values` -> the reason, one sentence."""
+        return self._encoder.unusable(values) if values and isinstance(self._encoder, ChoosyEncoder) else {}

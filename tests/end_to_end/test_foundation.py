@@ -40,9 +40,13 @@ def encoders(weights: Path) -> list[object]:
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny graph in which one drug has more tokens than the molecule model reads."""
-    folder = write_graph(tmp_path_factory.mktemp("graphs") / "small", range(20), range(20), range(10))
+    folder = write_graph(tmp_path_factory.mktemp("graphs") / "small", range(20), range(18), range(10))
+    return lengthened(folder, 17)
+
+
+def lengthened(folder: Path, drug: int) -> Path:
     table = folder / "drug.csv"
-    table.write_text(table.read_text().replace(f",{smiles(19)},", f",{'C(O)' * 60}C,"))
+    table.write_text(table.read_text().replace(f",{smiles(drug)},", f",{'C(O)' * 60}C,"))
     return folder
 
 
@@ -57,7 +61,7 @@ def test_a_home_is_built_and_what_a_model_cannot_read_is_left_out(built: tuple[P
     home, result, _ = built
     assert result.code == 0, result
     told = result.json
-    assert told["nodes"] == 49 and any("drug node that the encoder" in reason and n == 1 for reason, n in told["skipped"].items())
+    assert told["nodes"] == 47 and told["skipped"]["drug node that its encoder cannot read"] == 1
     assert "(residues): " in result.err and told["encoders"]["protein"].startswith("esm2_tiny-mean-w1022-s511-")
     opened = open_home(home)
     opened.index.close()
@@ -141,7 +145,7 @@ def test_a_cache_is_filled_checked_and_mended(cli: Cli, graph: Path, encoders: l
     cache = tmp_path / "cache"
     ask = ("embed", "--graph", graph, "--cache", cache, *encoders, "--json")
     first = cli(*ask).json["types"]
-    assert first["gene/protein"] == {"values": 20, "encoded": 20, "damaged": 0} and first["drug"]["values"] == 19
+    assert first["gene/protein"] == {"values": 20, "encoded": 20, "damaged": 0} and first["drug"]["values"] == 17
     shard = max(cache.rglob("*"), key=lambda f: (f.is_file() and "lock" not in f.name, f.stat().st_size))
     data = bytearray(shard.read_bytes())
     data[-3] ^= 1
@@ -156,3 +160,11 @@ def test_a_cache_is_filled_checked_and_mended(cli: Cli, graph: Path, encoders: l
 
 def test_a_cache_must_be_named(cli: Cli, graph: Path) -> None:
     assert "--cache" in cli("embed", "--graph", graph).line
+
+
+def test_unseen_nodes_that_a_model_cannot_read_are_counted(cli: Cli, built: tuple[Path, Result, Path], graph: Path, tmp_path: Path) -> None:
+    also = {"protein": range(20), "disease": range(10)}
+    unseen = lengthened(write_graph(tmp_path / "new", range(0), range(18, 20), range(0), also=also), 19)
+    found = cli("evaluate", "retrieval", "--graph", graph, "--home", built[0], "--unseen", unseen, "--json")
+    assert found.code == 0 and found.json["skipped"]["drug node that its encoder cannot read"] == 1, found
+    assert {r["head_type"] for r in found.json["relations"]} == {"drug"}
