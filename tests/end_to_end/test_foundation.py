@@ -114,6 +114,20 @@ def test_without_the_weights_the_nodes_still_answer(cli: Cli, built: tuple[Path,
     assert "built with the encoder" in cli(*asked, "--weights", other).line
 
 
+def test_the_doctor_looks_for_the_weights(
+    cli: Cli, built: tuple[Path, Result, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    well = cli("doctor", "--home", built[0], "--json")
+    assert (
+        well.code == 0 and {"what": "molecule encoder", "ok": True}.items() <= next(f for f in well.json if "molecule" in f["what"]).items()
+    )
+    monkeypatch.setenv("BIOBRIDGE_WEIGHTS", str(tmp_path))
+    found = cli("doctor", "--home", built[0], "--json")
+    ill = [f for f in found.json if not f["ok"]]
+    assert found.code == 1 and [f["what"] for f in ill] == ["molecule encoder", "text encoder"]
+    assert all("fetch weights" in f["do"] for f in ill)
+
+
 def test_what_is_in_the_cache_is_not_encoded_again(
     built: tuple[Path, Result, Path], graph: Path, encoders: list[object], tmp_path: Path
 ) -> None:
