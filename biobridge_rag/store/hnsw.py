@@ -17,7 +17,8 @@ def parameters(n: int) -> dict[str, Any]:
     costs nothing to build and up to some milliseconds a query. Above: max_neighbors 24, ef_construction 150, which takes 1.4 times
     the processor time to build (85,000 x 768) and 64 more bytes a vector; from 500,000 on ef_search 400.
 
-    Recall@20 on clustered vectors: 1.000 at 10,000 x 768, 0.9999 at 100,000 x 768, 0.9993 at a million x 64. Vectors without structure stay hard: uniform ones at 10,000 x 256 give 0.79 (0.58 with Chroma's own parameters).
+    Recall@20 on clustered vectors: 1.000 at 10,000 x 768, 0.9999 at 100,000 x 768, 0.9993 at a million x 64. Vectors without structure
+    stay hard: uniform ones at 10,000 x 256 give 0.79 (0.58 with Chroma's own parameters).
 
     A collection keeps the parameters that it was made with, also where it grows by single nodes; all are read alike."""
     if n <= SMALL:
