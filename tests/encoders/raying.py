@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,15 +17,20 @@ from tests.encoders.stored import DIM, truth
 
 class Traced:
     """Gives `truth` and notes in `folder` which process encoded what. A value "kill once" kills the process that first meets it, "kill"
-    every one, "bad" is refused, "huge" takes more memory than the GPU has."""
+    every one, "bad" is refused, "huge" takes more memory than the GPU has. nodes: on so many nodes of the cluster an encoder must have
+    been asked before any answers, so that a quick one does not do all the work."""
 
     id, modality, dim = "traced-v1", Modality.TEXT, DIM
 
-    def __init__(self, folder: Path, id: str = "traced-v1") -> None:
-        self.folder, self.id = folder, id
+    def __init__(self, folder: Path, id: str = "traced-v1", nodes: int = 0) -> None:
+        self.folder, self.id, self.nodes = folder, id, nodes
         (folder / f"made-{os.getpid()}").touch()
 
     def encode(self, values: Sequence[str]) -> np.ndarray:
+        (self.folder / f"met-{_node()}").touch()
+        until = time.monotonic() + 120
+        while len(list(self.folder.glob("met-*"))) < self.nodes and time.monotonic() < until:
+            time.sleep(0.05)
         for value in values:
             if value == "kill" or (value.startswith("kill once") and self._first(value)):
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -57,11 +57,11 @@ def test_two_machines_give_the_rows_of_one_and_a_killed_worker_loses_none(tmp_pa
     values, told = [*names(0, 8000), "kill once", *names(0, 5)], Told()
     with store_of(tmp_path, Traced(tmp_path)) as store:
         store.append(values[:100], truth(values[:100]))
-        assert fill_by_ray(store, partial(Traced, tmp_path), values, told, "encoding", address=address) == 7901
+        assert fill_by_ray(store, partial(Traced, tmp_path, nodes=2), values, told, "encoding", address=address) == 7901
     with store_of(tmp_path, Traced(tmp_path)) as store:
         assert np.array_equal(store.read(values), truth(values)) and store.verify() == 0
     assert (tmp_path / "kill-once").exists()
-    traces = [p for p in tmp_path.iterdir() if p.suffix == "" and not p.name.startswith(("made", "kill")) and p.is_file()]
+    traces = [p for p in tmp_path.iterdir() if p.suffix == "" and not p.name.startswith(("made", "met", "kill")) and p.is_file()]
     assert len({p.name.split("-")[0] for p in traces}) == 2 and not any(p.name.startswith("here") for p in traces)
     seen = {value for p in traces for value in p.read_text().splitlines()}
     assert seen == {*values} - {*values[:100]}
