@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,11 @@ class Home:
 
     def encode(self, node_type: NodeType, groups: Sequence[tuple[str, ...]]) -> Vectors:
         """(n, dim) unit vectors of nodes that the graph does not hold, each with its values, comparable with the type's table."""
-        centre = load_centre(self.path / "embeddings", node_type.slug)
-        return encode_groups(self.encoders[node_type.modality], groups, centre)
+        return encode_groups(self.encoders[node_type.modality], groups, self._centres.get(node_type))
+
+    @cached_property
+    def _centres(self) -> dict[NodeType, Vectors | None]:
+        return {t: load_centre(self.path / "embeddings", t.slug) for t in self.tables}
 
 
 def open_home(path: Path, source: Source = ANYWHERE, chroma_url: str = "") -> Home:

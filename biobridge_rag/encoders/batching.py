@@ -1,15 +1,15 @@
-"""Batches for models that pad: values of like length together, as many as fit a number of padded tokens.
+"""Batches for models that pad: values of like length together, as many as fit a number of padded tokens; and their rows put in order.
 
-Knows: lengths. Does not know: models, tokens, values.
+Knows: lengths, rows. Does not know: models, tokens, values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from biobridge_rag.types import Indices
+from biobridge_rag.types import Indices, Vectors
 
 
 def batches(lengths: Sequence[int], budget: int, most: int = 4096) -> Iterator[Indices]:
@@ -21,3 +21,11 @@ def batches(lengths: Sequence[int], budget: int, most: int = 4096) -> Iterator[I
         size = int(np.clip(budget // max(int(lengths[order[start]]), 1), 1, most))
         yield order[start : start + size]
         start += size
+
+
+def gathered(n: int, dim: int, finished: Iterable[tuple[Indices, Vectors]]) -> Vectors:
+    """(n, dim) float32 from (places, vectors) that come in any order and name each place once."""
+    out = np.empty((n, dim), dtype=np.float32)
+    for places, vectors in finished:
+        out[places] = vectors
+    return out

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from biobridge_rag.chemistry import conformer, mol_or_none, rdkit_version
+from biobridge_rag.encoders.batching import gathered
 from biobridge_rag.encoders.folders import Layout
 from biobridge_rag.encoders.language import Published, find, resolve
 from biobridge_rag.encoders.transformer import TransformerEncoder
@@ -129,10 +130,7 @@ class UniMolEncoder:
 
     def encode(self, values: Sequence[str]) -> Vectors:
         """n SMILES -> (n, 512) float32 of unit length. Raises MoleculeError for the first that cannot be used."""
-        out = np.empty((len(values), self.dim), dtype=np.float32)
-        for rows, vectors in self.encode_batches(values):
-            out[rows] = vectors
-        return out
+        return gathered(len(values), self.dim, self.encode_batches(values))
 
     def encode_batches(self, values: Sequence[str]) -> Iterator[tuple[Indices, Vectors]]:
         """Places in `values` and their unit vectors, as batches finish. Raises as `encode`."""

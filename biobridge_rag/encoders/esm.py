@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from biobridge_rag.encoders.batching import batches
+from biobridge_rag.encoders.batching import batches, gathered
 from biobridge_rag.encoders.esm_loading import CLS, EOS, FIRST_RESIDUE, PAD, RESIDUE_TOKENS, Shape, load_model
 from biobridge_rag.encoders.sequences import is_residues
 from biobridge_rag.encoders.weights import (
@@ -100,10 +100,7 @@ class EsmEncoder:
     def encode(self, values: Sequence[str]) -> Vectors:
         """Raises SequenceError for a value that is empty or holds letters that are no residues, InputError where the weights are
         missing or cannot be used."""
-        out = np.zeros((len(values), self.dim), dtype=np.float32)
-        for rows, vectors in self.encode_batches(values):
-            out[rows] = vectors
-        return out
+        return gathered(len(values), self.dim, self.encode_batches(values))
 
     def encode_batches(self, values: Sequence[str]) -> Iterator[tuple[Indices, Vectors]]:
         """(places in `values` (k,), their vectors (k, dim)) as batches finish, each place once, long sequences first. Errors: see

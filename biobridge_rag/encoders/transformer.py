@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from biobridge_rag.encoders.batching import batches
+from biobridge_rag.encoders.batching import batches, gathered
 from biobridge_rag.encoders.folders import Layout
 from biobridge_rag.encoders.weights import Source, fingerprint, weight_files
 from biobridge_rag.errors import BiobridgeError, InputError
@@ -136,10 +136,7 @@ class TransformerEncoder:
 
     def encode(self, values: Sequence[str]) -> Vectors:
         """n values -> (n, dim) float32 of unit length, in their order. Raises as `encode_batches`."""
-        out = np.empty((len(values), self.dim), dtype=np.float32)
-        for rows, vectors in self.encode_batches(values):
-            out[rows] = vectors
-        return out
+        return gathered(len(values), self.dim, self.encode_batches(values))
 
     def encode_batches(self, values: Sequence[str]) -> Iterator[tuple[Indices, Vectors]]:
         """Places in `values` and their unit vectors, as batches finish; memory does not grow with their number. Raises InputError for

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from biobridge_rag.errors import InputError
@@ -110,12 +111,18 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def fingerprint(files: Sequence[Path]) -> str:
-    """16 hex digits of the files' contents, whatever they are called and wherever they lie."""
+    """16 hex digits of the files' contents, whatever they are called and wherever they lie. A process reads an unchanged file once."""
     digest = hashlib.sha256()
     for file in files:
         try:
-            with file.open("rb") as handle:
-                digest.update(hashlib.file_digest(handle, "sha256").digest())
+            state = file.stat()
+            digest.update(_digest(file.resolve(), state.st_size, state.st_mtime_ns, state.st_ctime_ns))
         except OSError as error:
             raise InputError(f"The weights {file} cannot be read: {error.strerror}.") from error
     return digest.hexdigest()[:16]
+
+
+@lru_cache(maxsize=256)
+def _digest(file: Path, _size: int, _modified: int, _changed: int) -> bytes:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").digest()
