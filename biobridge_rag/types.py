@@ -389,9 +389,38 @@ class Citation:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What language models were asked for one answer: tokens as their server counts them (0 where it does not say), US dollars (None
+    where the price is not known), seconds of waiting, calls, and how many of those a cache answered."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
+    seconds: float = 0.0
+    calls: int = 0
+    cached: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        cost = None if self.cost is None and other.cost is None else (self.cost or 0.0) + (other.cost or 0.0)
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens, cost,
+            self.seconds + other.seconds, self.calls + other.calls, self.cached + other.cached,
+        )  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens, "cost": self.cost,
+            "seconds": round(self.seconds, 3), "calls": self.calls, "cached": self.cached,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """An answer with its citations; `unsupported` lists sentences that cite nothing that supports them; `prompt` is all that
-    was sent to a language model, empty where none was asked."""
+    was sent to a language model, empty where none was asked.
+
+    kind: open | choice | true_false; `prediction`: the short answers to that, best first: names of nodes, or options as they were given;
+    `shown`: all evidence that the answer could cite, in its order; `removed`: citations of evidence that does not exist, taken out."""
 
     question: str
     text: str
@@ -403,11 +432,18 @@ class Answer:
     prompt_sha256: str
     notice: str = ""
     prompt: str = ""
+    kind: str = "open"
+    prediction: tuple[str, ...] = ()
+    shown: tuple[Citation, ...] = ()
+    removed: int = 0
+    usage: Usage = Usage()
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "question": self.question,
+            "kind": self.kind,
             "text": self.text,
+            "prediction": list(self.prediction),
             "abstained": self.abstained,
             "citations": [c.to_dict() for c in self.citations],
             "unsupported": list(self.unsupported),
@@ -416,4 +452,7 @@ class Answer:
             "prompt_sha256": self.prompt_sha256,
             "notice": self.notice,
             "prompt": self.prompt,
+            "shown": [c.to_dict() for c in self.shown],
+            "removed": self.removed,
+            "usage": self.usage.to_dict(),
         }
