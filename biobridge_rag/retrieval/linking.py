@@ -138,6 +138,14 @@ class NodeLinker:
             raise UnknownNodeError(f"No node is named {shown!r}{kind}.", f"Did you mean {_or(near)}?")
         raise UnknownNodeError(f"No node is named {shown!r}{kind}.", "Give a name, a gene symbol or an identifier of the graph.")
 
+    def named(self, text: str, node_type: str) -> Node | None:
+        """The node of that type that the whole text names: exactly, in another form, or with a typing error; None where there is none."""
+        exact = self._exactly(words_of(text.strip()[:MAX_QUESTION]), node_type)
+        if exact:
+            return self.graph.nodes[exact[0][0]]
+        close = self._nearest_spelling(text.strip()[:MAX_QUESTION])
+        return close.node if close is not None and close.node.type == node_type else None
+
     def mentions(self, question: str, limit: int = 5, fuzzy: bool = True) -> list[LinkedNode]:
         """The nodes a text speaks of, in its order, at most `limit`; exact spellings first, then typing errors (score >= 0.88)."""
         question = question[:MAX_QUESTION]
