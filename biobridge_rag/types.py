@@ -168,10 +168,24 @@ class KnowledgeGraph:
         order = np.argsort(self.head, kind="stable")
         return order, np.searchsorted(self.head[order], np.arange(len(self.nodes) + 1))
 
+    @cached_property
+    def _by_tail(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        order = np.argsort(self.tail, kind="stable")
+        return order, np.searchsorted(self.tail[order], np.arange(len(self.nodes) + 1))
+
+    def edges_from(self, position: int) -> NDArray[np.int64]:
+        """Positions in the edge columns of the edges whose head is the node at `position`."""
+        order, bounds = self._by_head
+        return order[bounds[position] : bounds[position + 1]]
+
+    def edges_to(self, position: int) -> NDArray[np.int64]:
+        """The same for edges whose tail it is."""
+        order, bounds = self._by_tail
+        return order[bounds[position] : bounds[position + 1]]
+
     def triples_of(self, position: int) -> list[Triple]:
         """All edges whose head is the node at `position`."""
-        order, bounds = self._by_head
-        return [self.triple(int(e)) for e in order[bounds[position] : bounds[position + 1]]]
+        return [self.triple(int(e)) for e in self.edges_from(position)]
 
     def triple(self, edge: int) -> Triple:
         return Triple(

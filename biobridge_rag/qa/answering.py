@@ -14,9 +14,11 @@ from typing import Literal, Protocol
 
 from biobridge_rag.errors import LLMError
 from biobridge_rag.qa.asking import WH, YES_NO, by_rules, read_question
-from biobridge_rag.qa.citations import Ledger, about, check, md_escape, md_plain, without_keys
+from biobridge_rag.qa.citations import check
 from biobridge_rag.qa.gathering import Gatherer, Retrieve, Work, joined
+from biobridge_rag.qa.markdown import md_escape, md_plain, without_keys
 from biobridge_rag.qa.prompting import render
+from biobridge_rag.qa.statements import Ledger, about
 from biobridge_rag.retrieval.linking import LinkedNode, NodeLinker
 from biobridge_rag.types import Answer, KnowledgeGraph, Node, Query, Retrieval
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from biobridge_rag.errors import BiobridgeError
 from biobridge_rag.qa.asking import YES_NO, Asked
-from biobridge_rag.qa.citations import Ledger, Statement, about, known, md_escape, percent, predicted, shortened, similar
+from biobridge_rag.qa.markdown import md_escape, with_key
+from biobridge_rag.qa.statements import Ledger, Statement, about, known, percent, predicted, shortened, similar
 from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Query, Relation, Retrieval, Triple
 
 Retrieve = Callable[[Query, Relation, int], Retrieval]
@@ -92,13 +93,12 @@ class Gatherer:
             if work.asked.kind == "about":
                 key = work.ledger.key(query.node)
                 work.lead.append(f"**{md_escape(query.name)}** ({md_escape(query.node.id)}) is a {query.node.type.label} {key}.")
-                work.lead += [f"{re.sub(r'[.] (?=[A-Z])', f' {key}. ', description)} {key}."] if description else []
+                work.lead += [with_key(f"{description}.", key)] if description else []
                 counts = [f"{n} {r.name} ({_plural(r.tail_type)})" for r, n in of_relation.items()]
-                work.lead += (
-                    [f"The graph holds {len(triples)} edges of {md_escape(query.name)} {key}: {md_escape(joined(counts))}."]
-                    if counts
-                    else []
-                )
+                if counts:
+                    held = f"The graph holds {len(triples)} edges of {query.name}"
+                    work.ledger.add([Statement("about", query.node, f"{held}: {joined(counts)}")])
+                    work.lead.append(f"{md_escape(held)} {key}: {md_escape(joined(counts))}.")
 
     def _tails(self, work: Work) -> Iterator[Step]:
         """Known and predicted tails of the asked types, for each entity that has relations to them."""

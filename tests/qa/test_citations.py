@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from biobridge_rag.qa.citations import Ledger, Statement, about, check, known, md_escape, md_plain, percent, phrase, predicted, sentences
+from biobridge_rag.graph.phrases import phrase
+from biobridge_rag.qa.citations import check
+from biobridge_rag.qa.markdown import md_escape, md_plain, sentences
+from biobridge_rag.qa.statements import Ledger, Statement, about, known, percent, predicted
 from biobridge_rag.types import Evidence, Node, NodeType, Relation, RetrievedNode, Triple
 
 EGFR = Node("P00533", NodeType.PROTEIN, "EGFR", "A receptor kinase.", url="https://www.uniprot.org/uniprotkb/P00533/entry")
