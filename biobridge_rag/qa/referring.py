@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from biobridge_rag.qa.asking import Asked, by_rules, read_question
-from biobridge_rag.qa.citations import md_plain
+from biobridge_rag.qa.markdown import md_plain
 from biobridge_rag.retrieval.linking import LinkedNode, NodeLinker
 from biobridge_rag.types import KnowledgeGraph, Node, Query
 

@@ -9,7 +9,7 @@ import pytest
 
 from biobridge_rag.qa import answering
 from biobridge_rag.qa.answering import Answerer
-from biobridge_rag.qa.citations import md_plain
+from biobridge_rag.qa.markdown import md_plain
 from biobridge_rag.qa.referring import References
 from biobridge_rag.retrieval.linking import NodeLinker
 from biobridge_rag.types import Answer, KnowledgeGraph, NodeType, Query, Relation, Retrieval, RetrievedNode
