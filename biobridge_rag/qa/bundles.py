@@ -167,7 +167,8 @@ def home_record(engine: Any) -> HomeRecord:
 
 def model_record(llm: Any) -> ModelRecord:
     """Name, host and parameters of a language model; nothing that looks like a key."""
-    given = getattr(llm, "parameters", {})
+    options = getattr(getattr(llm, "config", None), "options", None)
+    given = options(()) if callable(options) else getattr(llm, "parameters", {})
     plain: dict[str, JsonValue] = {
         k: v for k, v in given.items() if isinstance(v, str | int | float | bool | None) and not _SECRET.search(k)
     }

@@ -58,8 +58,8 @@ class Recorder:
         return str(getattr(self.chat, "host", ""))
 
     @property
-    def parameters(self) -> dict[str, Any]:
-        return dict(getattr(self.chat, "parameters", {}))
+    def local(self) -> bool:
+        return bool(getattr(self.chat, "local", False))
 
     def stream(self, messages: Sequence[tuple[str, str]]) -> Generator[str, None, Usage]:
         pieces: list[str] = []

@@ -159,7 +159,13 @@ def names(question: str, *history: tuple[str, str, Sequence[Query]]) -> list[str
         ("why", ["EGFR"]),
         ("How do you know?", ["EGFR"]),
         ("Is TP53 associated with asthma?", ["TP53", "asthma"]),
+        ("thanks", []),
         ("ok", []),
+        ("What does imatinob target?", []),
+        ("which drugs target JAK2?", []),
+        ("which diseases?", ["EGFR"]),
+        ("any side effects?", ["EGFR"]),
+        ("list more drugs", ["EGFR"]),
     ],
 )
 def test_what_a_question_refers_to(question: str, expected: list[str]) -> None:
