@@ -41,6 +41,7 @@ _OUTSIDE = (
     r"side.?effects?|adverse|toxic\w*|safe(?:ty)?\b|dos(?:e|es|age|ing)\b|half-li(?:fe|ves)|pric(?:e|es|ing)\b|costs?\b|clinical trials?"
     r"|pregnan\w+|overdose|survival|prognosis|symptoms?|prevalence|how common"
 )
+_MECHANISM = r"mechanis\w+|mode of action|how (?:does|do|is|are) .*\b(?:works?|acts?|treats?|helps?)\b"
 _BETWEEN = re.compile(r"(?:relat\w+|connect\w+|links?|between).* _ (?:and|to|with) _")
 YES_NO = re.compile(r"(?i)^\W*(?:does|do|did|is|are|was|were|can|could|has|have|will)\b")
 WH = re.compile(r"(?i)\b(?:which|what|who|where|how|why|list|show|find|give|suggest|name|tell|compare|propose|any)\b")
@@ -48,7 +49,7 @@ WH = re.compile(r"(?i)\b(?:which|what|who|where|how|why|list|show|find|give|sugg
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a question asks of its entities. kind: about | tails | pair | similar | outside; `names` are relations it names."""
+    """What a question asks of its entities. kind: about | tails | pair | similar | mechanism | outside; `names` are relations it names."""
 
     kind: str
     tails: tuple[NodeType, ...] = ()
@@ -64,6 +65,8 @@ def read_question(masked: str, types: Sequence[NodeType], attached: bool = False
     if outside:
         return Asked("outside", topic=outside.group())
     wh = WH.search(low)
+    if _D in types and re.search(_MECHANISM, low) and not re.search(r"\bdrugs\b", low):
+        return Asked("mechanism", (_P,), names)
     if len(types) > 1 and (YES_NO.match(low) or not wh or _BETWEEN.search(low)):
         return Asked("pair", names=names)
     if types and re.search(r"similar|alike|resembl|homolog|analog|\blike _", low):
