@@ -20,6 +20,7 @@ import typer
 from biobridge_rag.cli_add import add
 from biobridge_rag.cli_evaluate import evaluate
 from biobridge_rag.cli_fetch import fetch
+from biobridge_rag.cli_replay import replay
 from biobridge_rag.cli_shared import ChromaUrl, Device, Graph, Home, Json, Progress, Weights, emit, note, opened_engine, settings
 from biobridge_rag.errors import BiobridgeError, InputError
 
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(fetch, name="fetch")
 app.command()(add)
+app.command()(replay)
 
 # Typer carries a Click of its own or uses the installed one, by its version; this is the base of its errors either way.
 _ClickException: type[Any] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
