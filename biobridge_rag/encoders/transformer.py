@@ -66,7 +66,7 @@ def load(layout: Layout, source: Source) -> Network:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), **options)
         model, info = AutoModel.from_pretrained(str(folder), dtype=dtype, output_loading_info=True, **options, **chosen)
     except Exception as error:  # whatever the library, or the code that came with the weights, makes of a bad folder
-        raise _unreadable(folder, error, foreign) from error
+        raise unreadable(folder, error, foreign) from error
     missing = sorted(key for key in info["missing_keys"] if "pooler" not in key.split("."))
     if missing:
         raise InputError(
@@ -78,7 +78,8 @@ def load(layout: Layout, source: Source) -> Network:
     return Network(tokenizer, model.eval().to(source.device), rows, padding, tuple(i for i in ends if i is not None))
 
 
-def _unreadable(folder: Path, error: Exception, foreign: bool) -> InputError:
+def unreadable(folder: Path, error: Exception, foreign: bool) -> InputError:
+    """What the library says of a model folder that it cannot load, in one line. foreign: whether the folder's own code was run."""
     said = str(error).strip()
     if "Weights only load failed" in said:  # the library's own line advises to run the file
         return InputError(
