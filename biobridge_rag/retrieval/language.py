@@ -20,9 +20,8 @@ ar bg bn ca cs da de el en es et fa fi fr he hi hr hu id it ja ko lt lv ms nl no
 """
 # Words of English questions and statements that other languages do not have, so that Latin names and symbols cannot outvote them.
 _ENGLISH_WORDS = """
-about against and any associated associates between by causing does drug drugs find from genes give have how inhibit inhibits interact
-interacts into involved is its known mutated of show targets that the their there these this treat treated treatment treats what when where
-which why with
+about against and associated associates between by causing does drug drugs find from give have how inhibit inhibits interact interacts into
+involved its known mutated show targets that the their there these this treat treated treatment treats what when where which why with
 """
 _ENGLISH = frozenset(_ENGLISH_WORDS.split())
 _SYMBOL = re.compile(r"[A-Za-z]*\d[A-Za-z\d]*|\b[A-Z]{2,}\b|\S*[=#@\\/\[\]{}<>_]\S*")  # codes, gene symbols, SMILES, addresses

@@ -71,7 +71,7 @@ FOREIGN = {
     "ru": ("Какие гены связаны с астмой?",),
     "ko": ("천식과 관련된 유전자는 무엇입니까?",),
     "ar": ("ما هي الجينات المرتبطة بالربو؟",),
-    "nl": ("Welke genen zijn geassocieerd met astma?",),
+    "nl": ("Welke genen zijn geassocieerd met astma?", "Is TP53 betrokken bij apoptose of metastase?"),
     "pl": ("Jakie geny są związane z astmą?",),
     "tr": ("Astım ile ilişkili genler nelerdir?",),
     "sv": ("Vilka gener är kopplade till astma?",),
