@@ -16,6 +16,7 @@ from biobridge_rag.errors import BiobridgeError
 VARIABLES: dict[str, frozenset[str]] = {
     "system": frozenset(),
     "answer": frozenset({"evidence", "history", "question"}),
+    "plan": frozenset({"entities", "question"}),
 }
 FENCE_OPEN, FENCE_CLOSE = "<<<DATA", "DATA>>>"
 MAX_FIELD = 60_000
