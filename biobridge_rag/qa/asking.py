@@ -100,3 +100,19 @@ def _by_verb(names: frozenset[str], types: Sequence[NodeType]) -> tuple[NodeType
 
 def by_rules(masked: str) -> bool:
     return bool(_noun(masked.lower()) or any(re.search(pattern, masked.lower()) for pattern, _ in _VERBS))
+
+
+def kind_of(options: Sequence[str]) -> str:
+    """open, choice, or true_false where the options are the two sides of a statement."""
+    if not options:
+        return "open"
+    sides = {o.strip().lower() for o in options}
+    return "true_false" if sides in ({"true", "false"}, {"yes", "no"}) else "choice"
+
+
+def options_of(question: str) -> tuple[str, ...]:
+    """The options that a question lists, each after a letter or number at the start of a line or after "Options:"; none under two."""
+    found = re.findall(r"(?m)^\s*(?:\(?[A-Ha-h1-8][).:]|[-*•])\s+(.+?)\s*$", question)
+    if len(found) < 2 and (listed := re.search(r"(?is)\b(?:options|choices|choose from|among|one of)\s*:\s*(.+?)[.?]?\s*$", question)):
+        found = [part.strip() for part in re.split(r"[;,\n|]|\s+or\s+", listed[1]) if part.strip()]
+    return tuple(found) if 2 <= len(found) <= 20 else ()

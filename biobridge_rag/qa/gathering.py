@@ -33,8 +33,8 @@ _ORDER = ("target", "indication", "associated with", "ppi", "interacts with", "e
 
 @dataclass
 class Work:
-    """One question on its way: what was found, the sentences that lead the answer, and plain facts on what was not found. head: the line
-    of a verdict; prediction: short answers, best first; sure: the probability in [0, 1] that the first is right, 0 where nobody knows."""
+    """One question on its way: what was found, the sentences that lead the answer, and plain facts on what was not found. kind: open |
+    choice | true_false; choices: the options; forced: whether a side must be taken; head: the line of a verdict; prediction: short answers, best first; sure: the probability in [0, 1] that the first is right, 0 where nobody knows."""
 
     question: str
     entities: list[Query]
@@ -46,6 +46,9 @@ class Work:
     facts: list[str]
     notices: list[str]
     abstained: bool = False
+    kind: str = "open"
+    choices: Sequence[str] = ()
+    forced: bool = False
     head: str = ""
     prediction: list[str] = field(default_factory=list)
     sure: float = 0.0

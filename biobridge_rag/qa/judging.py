@@ -16,10 +16,10 @@ from biobridge_rag.types import Node, NodeType
 SIDES = {True: ("true", "yes"), False: ("false", "no")}
 
 
-def judge(work: Work, decider: Decider, options: Sequence[str], forced: bool) -> None:
-    """Whether the statement of `work` holds. Where nothing speaks for a side, it is abstained from, or, if a side is `forced`, the
-    likelier one is taken and told to be a guess. options: how the sides are called (True and False)."""
-    sides = _sides(options)
+def judge(work: Work, decider: Decider) -> None:
+    """Whether the statement of `work` holds. Where nothing speaks for a side, it is abstained from, or, if a side must be taken,
+    the likelier one is taken and told to be a guess."""
+    sides = sides_of(work.choices)
     claim = read_claim(work.question)
     if claim is None:
         work.fact("This is no statement that is read here: one thing, a relation and another thing.", abstains=True)
@@ -30,8 +30,8 @@ def judge(work: Work, decider: Decider, options: Sequence[str], forced: bool) ->
     for name in verdict.missing:
         work.fact(f'No node of this graph is named "{name}".')
     if verdict.basis == "guess":
-        work.fact(f"{_nothing(claim)} To tell, the graph would need {_needed(claim, verdict.missing)}.", abstains=not forced)
-        if not forced:
+        work.fact(f"{_nothing(claim)} To tell, the graph would need {_needed(claim, verdict.missing)}.", abstains=not work.forced)
+        if not work.forced:
             return
         work.fact(f"{side} is only a guess: what a statement names together is linked more often than not.")
     elif verdict.basis == "predicted":
@@ -43,11 +43,11 @@ def judge(work: Work, decider: Decider, options: Sequence[str], forced: bool) ->
     work.sure = verdict.probability
 
 
-def choose(work: Work, decider: Decider, options: Sequence[str], missing: Sequence[str]) -> None:
+def choose(work: Work, decider: Decider, missing: Sequence[str]) -> None:
     """The option that is linked best to all entities of the question; abstains where none is linked well enough, and where the graph
     has no node for something that the question names."""
-    entities = [e.node for e in work.entities if e.node is not None and e.name not in options]
-    ranked = decider.options(options, entities, work.asked.names, [t for t in work.asked.tails if isinstance(t, NodeType)])
+    entities = [e.node for e in work.entities if e.node is not None and e.name not in work.choices]
+    ranked = decider.options(work.choices, entities, work.asked.names, [t for t in work.asked.tails if isinstance(t, NodeType)])
     unknown = [option.text for option in ranked if option.node is None]
     for name in missing:
         work.fact(f'No node of this graph is named "{name}".')
@@ -55,7 +55,7 @@ def choose(work: Work, decider: Decider, options: Sequence[str], missing: Sequen
         work.fact(f"The graph has no node for {joined([f'{name!r}' for name in unknown[:5]], more=len(unknown) > 5)}.")
     for option in ranked[:3]:
         work.ledger.add(option.statements)
-    if options and ranked and _good_enough(ranked, entities) and not missing:
+    if ranked and _good_enough(ranked, entities) and not missing:
         best = ranked[0]
         work.prediction = [option.text for option in ranked]
         work.head = f"Answer: {best.text}"
@@ -73,7 +73,7 @@ def _good_enough(ranked: Sequence[Option], entities: Sequence[Node]) -> bool:
     return bool(entities) and ranked[0].score >= MIN_CHOICE and ranked[0].score > second
 
 
-def _sides(options: Sequence[str]) -> dict[bool, str]:
+def sides_of(options: Sequence[str]) -> dict[bool, str]:
     """How the options call each side; True and False where they do not."""
     called = {holds: next((o for o in options if o.strip().lower() in words), "") for holds, words in SIDES.items()}
     return {holds: name or str(holds) for holds, name in called.items()}
@@ -85,5 +85,3 @@ def _nothing(claim: Claim) -> str:
 
 def _needed(claim: Claim, missing: Sequence[str]) -> str:
     return f"a node for {joined([f'{m!r}' for m in missing])}" if missing else f"an edge or a text on {claim.subject} and {claim.object}"
-
-
