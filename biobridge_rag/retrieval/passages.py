@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from biobridge_rag.retrieval.linking import words_of
 from biobridge_rag.types import Node
@@ -43,7 +44,7 @@ def sentences(text: str) -> list[str]:
 
 def best_sentences(text: str, weight: Callable[[str], float], limit: int = MAX_SNIPPET) -> str:
     """The sentences of the highest weight, in their order, together at most `limit` characters (" ... " stands where some are left
-    out); the first one where none has a weight. A sentence that alone is longer is cut after a word and ends in " ...". """
+    out); the first one where none has a weight. A sentence that alone is longer is cut after a word and ends in " ..."."""
     found = sentences(text)
     weighed = [(weight(s), i) for i, s in enumerate(found)]
     order = sorted(weighed, key=lambda row: (-row[0], row[1]))
@@ -64,7 +65,7 @@ def clipped(text: str, limit: int = MAX_SNIPPET) -> str:
 
 def _joined(found: list[str], rows: list[int]) -> str:
     out = found[rows[0]]
-    for before, i in zip(rows, rows[1:], strict=False):
+    for before, i in pairwise(rows):
         out += (" " if i == before + 1 else " ... ") + found[i]
     return out
 
