@@ -89,19 +89,19 @@ def main() -> None:
     print("\n| questions | nodes | n | method | " + " | ".join(f"recall@{k}" for k in CUTS) + " | ms |")
     print("| --- | --- | --- | --- | " + " | ".join("---" for _ in CUTS) + " | --- |")
     for name, asked in sets.items():
-        for only_text in (False, True):
-            rows = [(q, found) for q, found in asked if not only_text or found.node.type.modality is Modality.TEXT]
-            for method in ("words", "meaning", "both"):
-                ranks, start = [], time.perf_counter()
-                for question, found in rows:
-                    if method == "meaning":
-                        order = [graph.nodes[at] for at in search.by_meaning(question, max(CUTS), types)]
-                    else:
-                        order = [hit.node for hit in (lexical if method == "words" else search).search(question, max(CUTS))]
-                    ranks.append(order.index(found.node) + 1 if found.node in order else 10**6)
-                ms = 1000 * (time.perf_counter() - start) / max(len(rows), 1)
-                recall = " | ".join(f"{np.mean(np.array(ranks) <= k):.3f}" for k in CUTS)
-                print(f"| {name} | {'text types' if only_text else 'all'} | {len(rows)} | {method} | {recall} | {ms:.1f} |")
+        of_text = np.array([found.node.type.modality is Modality.TEXT for _, found in asked])
+        for method in ("words", "meaning", "both"):
+            places, start = [], time.perf_counter()
+            for question, found in asked:
+                if method == "meaning":
+                    order = [graph.nodes[at] for at in search.by_meaning(question, max(CUTS), types)]
+                else:
+                    order = [hit.node for hit in (lexical if method == "words" else search).search(question, max(CUTS))]
+                places.append(order.index(found.node) + 1 if found.node in order else 10**6)
+            ms, ranks = 1000 * (time.perf_counter() - start) / max(len(asked), 1), np.array(places)
+            for what, those in (("all", ranks), ("text types", ranks[of_text])):
+                recall = " | ".join(f"{np.mean(those <= k):.3f}" for k in CUTS)
+                print(f"| {name} | {what} | {len(those)} | {method} | {recall} | {ms:.1f} |")
 
 
 if __name__ == "__main__":

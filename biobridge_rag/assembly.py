@@ -18,11 +18,18 @@ from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.weights import Source
 from biobridge_rag.errors import HomeMismatchError, InputError
 from biobridge_rag.homes import STAGES, Home, open_home
-from biobridge_rag.qa.answering import Answerer, AnswerEvent
+from biobridge_rag.qa.answering import Answerer, AnswerEvent, Texts
+from biobridge_rag.qa.arms import ARMS
+from biobridge_rag.qa.chat import Chat
+from biobridge_rag.qa.gathering import Retrieve
 from biobridge_rag.qa.llm import LanguageModel, LLMConfig
+from biobridge_rag.qa.referring import History
+from biobridge_rag.qa.shuffling import shuffle
+from biobridge_rag.retrieval.gene_names import match_gene
 from biobridge_rag.retrieval.linking import NodeLinker
 from biobridge_rag.retrieval.reading import QueryReader
 from biobridge_rag.retrieval.retriever import SIMILAR, Retriever
+from biobridge_rag.retrieval.texts import TextSearch, nearest_in
 from biobridge_rag.store.manifest import Manifest, read_manifest
 from biobridge_rag.types import Answer, Encoder, KnowledgeGraph, Modality, Node, NodeType, Query, Relation, Retrieval, Vectors
 
@@ -155,16 +162,42 @@ class Engine:
             return None
         return LanguageModel(LLMConfig(model, settings.llm_base_url, settings.llm_api_key, settings.llm_timeout))
 
-    def ask(self, question: str, queries: Sequence[Query] = (), llm: str | None = None) -> Answer:
-        return self._answerer(llm).ask(question, queries)
+    def ask(
+        self, question: str, queries: Sequence[Query] = (), llm: str | None = None, *, options: Sequence[str] = (), kind: str = "",
+        arm: str = "full", history: History = (), chat: Chat | None = None,
+    ) -> Answer:  # fmt: skip
+        """The answer to a question; see ask_stream."""
+        return self._answerer(llm, arm, chat).ask(question, queries, history, options, kind)
 
     def ask_stream(
-        self, question: str, queries: Sequence[Query] = (), llm: str | None = None, history: Sequence[tuple[str, str, Sequence[Query]]] = ()
-    ) -> Iterator[AnswerEvent]:
-        return self._answerer(llm).ask_stream(question, queries, history)
+        self, question: str, queries: Sequence[Query] = (), llm: str | None = None, history: History = (), *, options: Sequence[str] = (),
+        kind: str = "", arm: str = "full", chat: Chat | None = None,
+    ) -> Iterator[AnswerEvent]:  # fmt: skip
+        """Events up to the answer. queries: what is attached; llm: a model's name, "none", or None for that of the settings; options: those
+        of a choice; kind: open | choice | true_false, or "" to be read from the question; arm: what the answer may rest on (qa.arms);
+        chat: a model in place of the one of the settings."""
+        return self._answerer(llm, arm, chat).ask_stream(question, queries, history, options, kind)
 
-    def _answerer(self, llm: str | None) -> Answerer:
-        return Answerer(self.graph, self.linker, self.retriever.retrieve, self.llm_of(self.settings, llm))
+    @cached_property
+    def texts(self) -> Texts:
+        """Search in the texts of the graph's nodes."""
+        search = TextSearch(self.graph, nearest_in(self.home.index, self.home.encode))
+
+        def found(text: str, k: int) -> list[tuple[Node, str]]:
+            return [(hit.node, hit.snippet) for hit in search.search(text, k)]
+
+        return Texts(found, lambda about, node: match_gene(about.description, node).score)
+
+    @cached_property
+    def _shuffled(self) -> tuple[KnowledgeGraph, Retrieve]:
+        return shuffle(self.graph, self.retriever.retrieve, self.settings.seed)
+
+    def _answerer(self, llm: str | None, arm: str, chat: Chat | None) -> Answerer:
+        if arm not in ARMS:
+            raise InputError(f"There is no arm {arm!r}.", f"Arms: {', '.join(ARMS)}.")
+        graph, retrieve = self._shuffled if ARMS[arm].shuffled else (self.graph, self.retriever.retrieve)
+        chat = chat if chat is not None else self.llm_of(self.settings, llm)
+        return Answerer(graph, self.linker, retrieve, chat, self.texts, ARMS[arm])
 
     def close(self) -> None:
         self.home.index.close()

@@ -151,7 +151,7 @@ class Answerer:
             fields["history"] = "\n".join(turns)
         prompt = render("answer" if fallback.kind == "open" else fallback.kind, None, **fields)
         sent = "\n\n".join(text for _, text in prompt.messages())
-        fallback = replace(fallback, prompt=sent, prompt_sha256=prompt.sha256)
+        fallback = replace(fallback, prompt=sent)
         pieces: list[str] = []
         stream, usage = llm.stream(prompt.messages()), Usage()
         try:
@@ -169,7 +169,7 @@ class Answerer:
         prediction, decided = self._short(text, work)
         return replace(
             fallback, text=checked.text, abstained=not decided, citations=checked.used, unsupported=checked.unsupported,
-            model=llm.model, prediction=prediction, removed=checked.n_removed, usage=usage,
+            model=llm.model, prompt_sha256=prompt.sha256, prediction=prediction, removed=checked.n_removed, usage=usage,
         )  # fmt: skip
 
     def _short(self, text: str, work: Work) -> tuple[tuple[str, ...], bool]:

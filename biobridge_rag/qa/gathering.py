@@ -33,8 +33,10 @@ _ORDER = ("target", "indication", "associated with", "ppi", "interacts with", "e
 
 @dataclass
 class Work:
-    """One question on its way: what was found, the sentences that lead the answer, and plain facts on what was not found. kind: open |
-    choice | true_false; choices: the options; forced: whether a side must be taken; head: the line of a verdict; prediction: short answers, best first; sure: the probability in [0, 1] that the first is right, 0 where nobody knows."""
+    """One question on its way: what was found, the sentences that lead the answer, and plain facts on what was not found.
+
+    kind: open | choice | true_false; choices: the options; forced: whether a side must be taken; head: the line of a verdict; prediction:
+    short answers, best first; sure: the probability in [0, 1] that the first is right, 0 where nobody knows."""
 
     question: str
     entities: list[Query]

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biobridge_rag.retrieval.linking import MAX_QUESTION
-from biobridge_rag.retrieval.passages import Names, Passage, best_sentences, names_of, passages_linking, spelled, stem, tokens_of
+from biobridge_rag.retrieval.passages import Names, Passage, best_sentences, names_of, passages_linking, spelled, tokens_of
 from biobridge_rag.store.index import FROZEN, NodeIndex
 from biobridge_rag.types import KnowledgeGraph, Modality, Node, NodeType, Vectors
 
 K_RRF = 60
-NAMES = 0.5  # the share of the names in the score by words
+NAMES = 0.3  # the share of the names in the score by words
 POOL = 100  # how deep each ranking is read
 _STOP_WORDS = """
 a about after all also am an and any are as at be been between both but by can could did do does for from give had has have how i if in into
@@ -32,8 +32,8 @@ there these they this those through to under up us was we were what when where w
 """
 # What questions say around the names that they ask about; they are looked for only where there is nothing else.
 _ASKING_WORDS = """
-associate associated association disease drug effect find gene impact important involve involved known linked list main mechanism mechanistic
-name play please protein related relation role significant target tell treat treated treating treatment
+associate associated association disease drug effect find gene impact important involve involved known linked list main mechanism
+mechanistic name play please protein related relation role significant target tell treat treated treating treatment
 """
 _STOP = frozenset(_STOP_WORDS.split())
 _ASKING = frozenset(_ASKING_WORDS.split())
@@ -179,8 +179,8 @@ class TextSearch:
     def _snippet(self, at: int, weights: dict[str, float]) -> str:
         node = self.graph.nodes[at]
         # What a node is called says nothing of which of its sentences fits.
-        own = {stem(w) for w in tokens_of(node.name)}
-        return best_sentences(node.description, lambda s: sum(weights.get(t, 0.0) for t in set(tokens_of(s)) - own))
+        own = set(tokens_of(node.name))
+        return best_sentences(node.description, lambda s: sum(weights.get(t, 0.0) for t in dict.fromkeys(tokens_of(s)) if t not in own))
 
 
 def query_tokens(text: str) -> list[str]:
