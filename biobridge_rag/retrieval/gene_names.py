@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from biobridge_rag.retrieval.linking import words_of
 from biobridge_rag.retrieval.passages import Names, sentences, stem
+from biobridge_rag.retrieval.spelling import words_of
 from biobridge_rag.types import Node
 
 SPAN = 3  # words that may stand between those of a name
