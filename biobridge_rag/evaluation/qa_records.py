@@ -7,16 +7,18 @@ A record is whole when its line ends and holds its own checksum; a kill loses on
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import RawIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from biobridge_rag.errors import FileError, HomeLockedError, InputError
+from biobridge_rag.errors import DiskFullError, FileError, HomeLockedError, InputError
 from biobridge_rag.fetching.downloads import saying_disk_full
 from biobridge_rag.fetching.records import replacing
 
@@ -29,15 +31,16 @@ Key = tuple[str, str]  # the question's id and the arm
 class RecordFile:
     """Records by question and arm, on disk as soon as they are added. One process at a time; see `open_records`."""
 
-    def __init__(self, path: Path, stream: IO[bytes], records: dict[Key, dict[str, Any]], n_dropped: int) -> None:
+    def __init__(self, path: Path, stream: RawIOBase, records: dict[Key, dict[str, Any]], n_dropped: int) -> None:
         self.path, self.records, self.n_dropped = path, records, n_dropped
         self._stream, self._synced = stream, time.monotonic()
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Appends one record. Raises DiskFullError."""
         with saying_disk_full(self.path):
-            self._stream.write(_line(record))
-            self._stream.flush()
+            line = _line(record)
+            if self._stream.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if time.monotonic() - self._synced >= _SYNC_SECONDS:
                 self.sync()
         self.records[record["id"], record["arm"]] = dict(record)
@@ -63,10 +66,11 @@ def open_records(folder: Path, identity: Mapping[str, Any]) -> Iterator[RecordFi
         folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(str(folder / ".asking.lock"))
     try:
-        with saying_disk_full(folder):
-            lock.acquire(timeout=0)
+        lock.acquire(timeout=0)
     except Timeout:
         raise HomeLockedError(f"Another process is asking into {folder}.", "Wait until it has finished, or name another --out.") from None
+    except OSError as error:
+        raise DiskFullError(f"Cannot write to {folder}: {error.strerror or error}.", "Choose another --out.") from error
     try:
         path = folder / RECORDS
         _check_identity(folder, identity, path.exists())
@@ -75,13 +79,11 @@ def open_records(folder: Path, identity: Mapping[str, Any]) -> Iterator[RecordFi
             with replacing(path) as file:
                 file.writelines(_line(record).decode() for record in kept.values())
         with saying_disk_full(path):
-            stream = path.open("ab")
+            stream = path.open("ab", buffering=0)
         with stream:
             opened = RecordFile(path, stream, kept, n_dropped)
-            try:
-                yield opened
-            finally:
-                opened.sync()
+            yield opened
+            opened.sync()
     finally:
         lock.release()
 
