@@ -13,10 +13,10 @@ from typing import Annotated, Any
 
 import typer
 
-from biobridge_rag.cli_shared import Graph, Home, Json, Progress, emit, note, settings
+from biobridge_rag.cli_shared import Graph, Home, Json, Progress, emit, note, opened_engine, settings
 from biobridge_rag.errors import InputError
 
-evaluate = typer.Typer(no_args_is_help=True, help="Measure retrieval on nodes that the graph has never seen.")
+evaluate = typer.Typer(no_args_is_help=True, help="Measure retrieval on nodes that the graph has never seen, and question answering.")
 
 
 @evaluate.command("retrieval")
@@ -94,6 +94,91 @@ def evaluate_pairs(
     for reason, count in sorted(found["skipped"].items()):
         note(f"left out: {count:,} x {reason}")
     _hand_out(found, out, as_json, _print_pairs)
+
+
+@evaluate.command("qa")
+def evaluate_qa(
+    questions: Annotated[
+        Path,
+        typer.Option(help="JSON lines, CSV or TSV (columns question, answers, options, ...), or PubMedQA's ori_pqal.json; plain or .gz."),
+    ],
+    arms: Annotated[
+        str, typer.Option(help="Comma-separated, what answers rest on: none, text, bridge, shuffled (a control), full.")
+    ] = "none,text,bridge,shuffled,full",
+    llm: Annotated[str | None, typer.Option(help="Model that writes the answers, or 'none'; default BIOBRIDGE_LLM_MODEL.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the records, the summary and the report; a broken-off run goes on in it.")] = Path(
+        "qa"
+    ),
+    home: Home = None,
+    graph: Graph = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Questions asked at once; default 8 with a language model, else 1.")
+    ] = None,
+    budget: Annotated[float | None, typer.Option(min=0, help="US dollars at which the run stops.")] = None,
+    token_budget: Annotated[int | None, typer.Option(min=0, help="Tokens at which the run stops, for models of unknown price.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples behind intervals and tests.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Ask a file of questions in several arms: accuracy, citations, abstention, time and cost, with intervals and paired tests.
+    Broken off, even by kill -9, the same command goes on where it stopped and asks nothing twice."""
+    from contextlib import closing
+
+    from biobridge_rag.evaluation.qa import asking, check_arms, home_sha256
+    from biobridge_rag.evaluation.qa import evaluate_qa as run
+    from biobridge_rag.evaluation.qa_run import Budget
+    from biobridge_rag.evaluation.questions import read_questions
+
+    names, found = check_arms(arms.split(",")), read_questions(questions)
+    progress = _Asking()
+    with closing(opened_engine(home, graph)) as engine:
+        model = engine.llm_of(engine.settings, llm)
+        name = model.model if model else "none"
+        if model:
+            note(f"language model: {name} at {model.host}")
+        try:
+            summary = run(
+                asking(engine, name), found, names, out, llm=name, home=home_sha256(engine.home.manifest), graph=engine.graph, seed=seed,
+                concurrency=concurrency or (8 if model else 1), budget=Budget(budget, token_budget), limit=limit, progress=progress,
+                note=note,
+            )  # fmt: skip
+        finally:
+            progress.close()
+    note(f"{out}: records.jsonl, summary.json, report.html, report.md")
+    if as_json or not sys.stdout.isatty():
+        emit(summary)
+    else:
+        _print_arms(summary)
+
+
+class _Asking:
+    """Progress of a question run; what it has cost so far stands in lines of its own, at most ten."""
+
+    def __init__(self) -> None:
+        self._progress, self._said = Progress(), 0
+
+    def __call__(self, done: int, total: int, usage: Any) -> None:
+        self._progress("asking", done, total)
+        tenth, tokens = 10 * done // max(total, 1), usage.prompt_tokens + usage.completion_tokens
+        if tokens and tenth > self._said:
+            self._said = tenth
+            cost = f"${usage.cost:.4f}" if usage.cost is not None else "price not known"
+            note(f"so far: {usage.calls:,} calls ({usage.cached:,} from the cache), {tokens:,} tokens, {cost}")
+
+    def close(self) -> None:
+        self._progress.close()
+
+
+def _print_arms(summary: dict[str, Any]) -> None:
+    print(f"{'arm':<10} {'n':>6} {'accuracy':>9} {'interval':>15} {'answerable':>11} {'abstained, unanswerable':>24} {'failed':>7}")
+
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
+    for name, arm in summary["arms"].items():
+        ci = "-".join(share(v) for v in arm["ci"]) if arm["ci"] else "-"
+        able, unable = share(arm.get("answerable", {}).get("accuracy")), share(arm.get("unanswerable", {}).get("abstained"))
+        print(f"{name:<10} {arm['n']:>6,} {share(arm['accuracy']):>9} {ci:>15} {able:>11} {unable:>24} {arm['errors']:>7,}")
 
 
 def _check_out(out: Path | None) -> None:
