@@ -88,7 +88,7 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
     Raises HomeMismatchError where the home was built from something else, HomeLockedError where another process builds it,
     DiskFullError where there is no room: nothing that was finished is lost.
     """
-    _check_device(options.device)
+    check_device(options.device)
     if options.bridge != "official" and options.official != OfficialTraining():
         raise InputError("Patience, balance, negatives and a log folder are options of the official bridge.", "Add --bridge official.")
     encoders = {m: make_encoder(m, name, options.source) for m, name in sorted(options.encoders.items())}
@@ -148,7 +148,8 @@ def _with_additions(path: Path, manifest: Manifest, options: BuildOptions) -> Kn
     return load_saved_graph(path / "graph")
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raises InputError for a device that is not here."""
     if device != "cpu":
         import torch
 

@@ -176,6 +176,20 @@ def fill(
     return len(wanted)
 
 
+class KeptEncoder:
+    """An encoder whose rows are kept in the store in `folder`, so that a value is encoded once."""
+
+    def __init__(self, encoder: Encoder, folder: Path) -> None:
+        self.id, self.modality, self.dim = encoder.id, encoder.modality, encoder.dim
+        self._encoder, self._folder = encoder, folder
+
+    def encode(self, values: Sequence[str]) -> Vectors:
+        """(n, dim). Raises as `fill`."""
+        with EmbeddingStore(self._folder, self.id, self.dim) as store:
+            fill(store, self._encoder, values)
+            return store.read(values)
+
+
 def _blocks(encoder: Encoder, values: Sequence[str]) -> Iterator[tuple[Indices, Vectors]]:
     for start in range(0, len(values), _BLOCK):
         block = values[start : start + _BLOCK]
