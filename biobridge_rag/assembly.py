@@ -213,7 +213,9 @@ def embed(settings: Settings, progress: Progress, *, only_missing: bool) -> dict
 
 
 def _readable_graph(settings: Settings) -> KnowledgeGraph:
-    return usable(load_graph_of(settings), _encoders(settings))
+    """Without what the encoders cannot read; what the cache, or a build of this home that was broken off, holds is not tried again."""
+    stores = [folder for folder in (settings.cache, settings.home_path / "embeddings" / "store") if folder is not None and folder.is_dir()]
+    return usable(load_graph_of(settings), _encoders(settings), stores)
 
 
 def _encoders(settings: Settings) -> dict[Modality, Encoder]:

@@ -34,13 +34,14 @@ Engine = Literal["local", "ray"]
 _UNREAD = "that its encoder cannot read"
 
 
-def usable(graph: KnowledgeGraph, encoders: Mapping[Modality, Encoder]) -> KnowledgeGraph:
-    """The graph to build from: without the nodes that have a value which their encoder cannot use, counted by type in its `skipped`."""
+def usable(graph: KnowledgeGraph, encoders: Mapping[Modality, Encoder], kept: Sequence[Path] = ()) -> KnowledgeGraph:
+    """The graph to build from: without the nodes that have a value which their encoder cannot use, counted by type in its `skipped`.
+    kept: folders of stores; what has a vector there was used before and is not tried again."""
     keep, skipped = np.ones(len(graph.nodes), dtype=bool), Counter[str]()
     for node_type, positions in graph.by_type.items():
         encoder = encoders[node_type.modality]
         if isinstance(encoder, ChoosyEncoder):
-            refused = _refused(encoder, [graph.nodes[i].values for i in positions])
+            refused = _refused(encoder, [graph.nodes[i].values for i in positions], kept)
             keep[positions[refused]] = False
             skipped[f"{node_type.label} node {_UNREAD}"] += int(refused.sum())
     return graph if keep.all() else part(graph, keep, skipped, f"edge to a node {_UNREAD}")
@@ -58,11 +59,14 @@ def readable(unseen: UnseenNodes, encoders: Mapping[Modality, Encoder]) -> Unsee
     return replace(unseen, edges=edges, skipped=dict(skipped))
 
 
-def _refused(encoder: ChoosyEncoder, groups: Sequence[tuple[str, ...]]) -> NDArray[np.bool_]:
+def _refused(encoder: ChoosyEncoder, groups: Sequence[tuple[str, ...]], kept: Sequence[Path] = ()) -> NDArray[np.bool_]:
     """Whether a node's values (n,) hold one that the encoder cannot use."""
-    refused = encoder.unusable([value for group in groups for value in group])
-    owner = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
-    return np.isin(np.arange(len(groups)), owner[sorted(refused)])
+    values = list(dict.fromkeys(value for group in groups for value in group))
+    for folder in kept:
+        with EmbeddingStore(folder, encoder.id, encoder.dim) as store:
+            values = [values[i] for i in store.missing(values).tolist()]
+    bad = {values[i] for i in encoder.unusable(values)} if values else set()
+    return np.fromiter((not bad.isdisjoint(group) for group in groups), dtype=bool, count=len(groups))
 
 
 @contextmanager

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from biobridge_rag.chemistry import conformer
 from biobridge_rag.encoders.cache import load_centre
 from biobridge_rag.homes import open_home
 from biobridge_rag.types import NodeType
-from tests.encoders.test_chemical import SMILES, roberta
+from tests.encoders.test_chemical import SMILES, package, roberta  # noqa: F401
 from tests.encoders.test_esm import save_esm2
 from tests.encoders.test_language import bert
 
@@ -170,6 +171,30 @@ def test_a_cache_is_filled_checked_and_mended(cli: Cli, graph: Path, encoders: l
     assert all(t["damaged"] == 0 for t in trusting.values())
     assert checked.code == 0 and sum(t["encoded"] for t in (*trusting.values(), *checked.json["types"].values())) > 0
     assert all(t["encoded"] == 0 for t in again.values())
+
+
+def test_conformers_are_made_once(cli: Cli, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """A build over a filled cache tries those molecules only that have no vector there: the one that has no conformer."""
+    graph, cache, asked = write_graph(tmp_path / "g", range(10), range(8), range(4)), tmp_path / "cache", list[str]()
+    table = graph / "drug.csv"
+    table.write_text(table.read_text().replace(f",{smiles(7)},", ",C1#CC1,"))
+
+    def counted(value: str, *more: int) -> object:
+        asked.append(value)
+        return conformer(value, *more)
+
+    monkeypatch.setattr("biobridge_rag.encoders.chemical.conformer", counted)
+    options = ("--graph", graph, "--molecule-encoder", "unimol", "--weights", package, "--cache", cache, "--json")
+    first = cli("embed", *options)
+    assert first.code == 0 and first.json["types"]["drug"] == {"values": 7, "encoded": 7, "damaged": 0}, first
+    assert set(asked) == {*map(smiles, range(7)), "C1#CC1"}
+    for run, home in ((("build", "--home"), tmp_path / "one"), (("build", "--home"), tmp_path / "two")):
+        asked.clear()
+        result = cli(*run, home, *options)
+        assert result.code == 0 and asked == ["C1#CC1"], result
+        assert result.json["nodes"] == 21 and result.json["skipped"]["drug node that its encoder cannot read"] == 1
+    asked.clear()
+    assert cli("embed", *options, "--only-missing").json["types"]["drug"]["encoded"] == 0 and asked == ["C1#CC1"]
 
 
 def test_a_cache_must_be_named(cli: Cli, graph: Path) -> None:
