@@ -47,8 +47,8 @@ from biobridge_rag.graph.packed import read_bytes, unpacked
 from biobridge_rag.homes import Home, aligner_of, open_array, open_home
 from biobridge_rag.retrieval.likeness import ALIGNMENT
 from biobridge_rag.store.manifest import Manifest, read_manifest, writing
-from biobridge_rag.store.switching import FOLDER, Change, NewRows, Progress, Staging, carry_out, recover
-from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Vectors
+from biobridge_rag.store.switching import FOLDER, Change, NewRows, Staging, carry_out, recover
+from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Progress, Vectors
 
 MAX_BYTES = 500_000_000  # of a file, and of what is packed in it
 _BLOCK = 2048

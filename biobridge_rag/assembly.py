@@ -5,7 +5,7 @@ Knows: settings and all parts below. Does not know: the page, how results are pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +24,7 @@ from biobridge_rag.retrieval.linking import NodeLinker
 from biobridge_rag.retrieval.reading import QueryReader
 from biobridge_rag.retrieval.retriever import SIMILAR, Retriever
 from biobridge_rag.store.manifest import Manifest, read_manifest
-from biobridge_rag.types import Answer, Encoder, KnowledgeGraph, Modality, Node, NodeType, Query, Relation, Retrieval, Vectors
-
-Progress = Callable[[str, int, int], None]
+from biobridge_rag.types import Answer, Encoder, KnowledgeGraph, Modality, Node, NodeType, Progress, Query, Relation, Retrieval, Vectors
 
 # Which relation is meant when only the type of the answer is named, best first.
 _PREFERRED = ("target", "indication", "associated with", "interacts with", "enzyme", "transporter", "carrier")

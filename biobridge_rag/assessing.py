@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from biobridge_rag.building import train_parts
-from biobridge_rag.embedding import Progress, compare, embed
+from biobridge_rag.embedding import compare, embed
 from biobridge_rag.encoders.cache import KeptEncoder, Rows, encode_groups, load_centre
 from biobridge_rag.errors import InputError
 from biobridge_rag.evaluation.baselines import OURS, SIMPLE, KernelRidge, RetrieverScorer, check_baselines
@@ -29,7 +29,7 @@ from biobridge_rag.graph.splits import check_leakage, draw, hold_out, load_split
 from biobridge_rag.retrieval.fusion import Fusion
 from biobridge_rag.retrieval.likeness import Likeness
 from biobridge_rag.retrieval.scoring import TailScorer
-from biobridge_rag.types import Encoder, Indices, KnowledgeGraph, Modality, NodeType, Relation, Split, Vectors
+from biobridge_rag.types import Encoder, Indices, KnowledgeGraph, Modality, NodeType, Progress, Relation, Split, Vectors
 
 BASELINES = (*SIMPLE, *LEARNED, *KGE, "inverse")
 _UNTRAINED = ("relation", "modality")

@@ -22,7 +22,7 @@ import numpy as np
 
 from biobridge_rag.bridge.model import load_bridge, save_bridge, unit
 from biobridge_rag.bridge.training import LeftOut, TrainingOptions, train_default
-from biobridge_rag.embedding import Engine, Progress, compare, embed, rows_of
+from biobridge_rag.embedding import Engine, compare, embed, rows_of
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.cache import save_array
 from biobridge_rag.encoders.weights import ANYWHERE, Source
@@ -36,7 +36,7 @@ from biobridge_rag.store.index import BRIDGE, FROZEN
 from biobridge_rag.store.manifest import Manifest, read_manifest, write_manifest, write_text, writing
 from biobridge_rag.store.server import ask, read_address
 from biobridge_rag.store.switching import recover
-from biobridge_rag.types import Bridge, KnowledgeGraph, Modality, NodeType, Relation, Vectors
+from biobridge_rag.types import Bridge, KnowledgeGraph, Modality, NodeType, Progress, Relation, Vectors
 
 TRAINED_ON = ("graph_sha256", "encoders", "bridge_kind", "seed", "epochs")
 DEFAULT_ENCODERS = {Modality.PROTEIN: "kmer", Modality.MOLECULE: "fingerprint", Modality.TEXT: "minilm-spelled"}

@@ -6,7 +6,7 @@ Knows: graphs, encoders, the files that a build keeps. Does not know: bridges, t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -27,9 +27,8 @@ from biobridge_rag.graph.parts import part
 from biobridge_rag.graph.primekg import UnseenNodes
 from biobridge_rag.homes import aligner_of, open_array
 from biobridge_rag.retrieval.likeness import Likeness
-from biobridge_rag.types import ChoosyEncoder, Encoder, KnowledgeGraph, Modality, NodeType, Vectors
+from biobridge_rag.types import ChoosyEncoder, Encoder, KnowledgeGraph, Modality, NodeType, Progress, Vectors
 
-Progress = Callable[[str, int, int], None]
 Engine = Literal["local", "ray"]
 _UNREAD = "that its encoder cannot read"
 

@@ -27,12 +27,11 @@ from numpy.typing import NDArray
 
 from biobridge_rag.encoders.store import EmbeddingStore
 from biobridge_rag.errors import BiobridgeError, DiskFullError, HomeError
-from biobridge_rag.types import Encoder, Indices, Modality, Vectors
+from biobridge_rag.types import Encoder, Indices, Modality, Progress, Vectors
 
 _BLOCK = 1024
 _GROUPED_ROWS = 256
 _GROUPED_SECONDS = 10.0
-Progress = Callable[[str, int, int], None]
 Rows = Callable[[Encoder, Sequence[str]], Iterator[tuple[Indices, Vectors]]]
 
 

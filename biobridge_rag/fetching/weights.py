@@ -15,9 +15,10 @@ from biobridge_rag.encoders.language import TEXT_NAMES
 from biobridge_rag.encoders.weights import WEIGHT_FILES, checkpoint_folder, esm_urls
 from biobridge_rag.errors import BiobridgeError, FetchError, InputError
 from biobridge_rag.fetching.downloads import download, saying_disk_full
-from biobridge_rag.fetching.http import CONNECT_SECONDS, Http, Progress
+from biobridge_rag.fetching.http import CONNECT_SECONDS, Http
 from biobridge_rag.fetching.model_code import code_files
 from biobridge_rag.fetching.records import Entry, Licence, Outcome, current, describe, fetching_into, read_record, write_record
+from biobridge_rag.types import Progress
 
 MIT = "MIT"
 ESM_LICENCE = Licence(MIT, "https://github.com/facebookresearch/esm/blob/main/LICENSE")
