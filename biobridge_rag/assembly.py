@@ -5,13 +5,13 @@ Knows: settings and all parts below. Does not know: the page, how results are pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from biobridge_rag.building import DEFAULT_ENCODERS, DEFAULT_EPOCHS, BuildOptions, OfficialTraining, build_home
+from biobridge_rag.building import DEFAULT_ENCODERS, DEFAULT_EPOCHS, BuildOptions, OfficialTraining, build_home, check_device
 from biobridge_rag.config import Settings
 from biobridge_rag.embedding import fill_cache, readable, rows_of, usable
 from biobridge_rag.encoders import make_encoder
@@ -31,9 +31,7 @@ from biobridge_rag.retrieval.reading import QueryReader
 from biobridge_rag.retrieval.retriever import SIMILAR, Retriever
 from biobridge_rag.retrieval.texts import TextSearch, nearest_in
 from biobridge_rag.store.manifest import Manifest, read_manifest
-from biobridge_rag.types import Answer, Encoder, KnowledgeGraph, Modality, Node, NodeType, Query, Relation, Retrieval, Vectors
-
-Progress = Callable[[str, int, int], None]
+from biobridge_rag.types import Answer, Encoder, KnowledgeGraph, Modality, Node, NodeType, Progress, Query, Relation, Retrieval, Vectors
 
 # Which relation is meant when only the type of the answer is named, best first.
 _PREFERRED = ("target", "indication", "associated with", "interacts with", "enzyme", "transporter", "carrier")
@@ -246,7 +244,9 @@ def embed(settings: Settings, progress: Progress, *, only_missing: bool) -> dict
 
 
 def _readable_graph(settings: Settings) -> KnowledgeGraph:
-    return usable(load_graph_of(settings), _encoders(settings))
+    """Without what the encoders cannot read; what the cache, or a build of this home that was broken off, holds is not tried again."""
+    stores = [folder for folder in (settings.cache, settings.home_path / "embeddings" / "store") if folder is not None and folder.is_dir()]
+    return usable(load_graph_of(settings), _encoders(settings), stores)
 
 
 def _encoders(settings: Settings) -> dict[Modality, Encoder]:
@@ -255,8 +255,11 @@ def _encoders(settings: Settings) -> dict[Modality, Encoder]:
 
 def _encoder_names(settings: Settings) -> dict[Modality, str]:
     """By modality; a name that is a path is made absolute, for the home keeps it."""
-    chosen = {m: name or DEFAULT_ENCODERS[m] for m, name in chosen_encoders(settings).items()}
-    return {m: str(Path(name).resolve()) if Path(name).exists() else name for m, name in chosen.items()}
+    return {m: _kept_name(name or DEFAULT_ENCODERS[m]) for m, name in chosen_encoders(settings).items()}
+
+
+def _kept_name(name: str) -> str:
+    return str(Path(name).resolve()) if Path(name).exists() else name
 
 
 def _options(settings: Settings, train: bool, official: OfficialTraining | None) -> BuildOptions:
@@ -320,9 +323,10 @@ def open_engine(settings: Settings | None = None, progress: Progress | None = No
 
 def _check_fits(manifest: Manifest, settings: Settings) -> None:
     """Raises HomeMismatchError where a setting that was given is not what the home was built with."""
+    encoders = chosen_encoders(settings)
     pairs: dict[str, tuple[object, object]] = {
         "graph": (manifest.graph_name, settings.graph_name),
-        **{f"{m.value}_encoder": (manifest.encoder_names.get(m.value), name) for m, name in chosen_encoders(settings).items()},
+        **{f"{m.value}_encoder": (manifest.encoder_names.get(m.value), name and _kept_name(name)) for m, name in encoders.items()},
         "bridge": (manifest.bridge_kind, settings.bridge),
         "epochs": (manifest.epochs, settings.epochs),
         "seed": (manifest.seed, settings.seed),
@@ -346,19 +350,26 @@ def evaluate_retrieval(
     saved: Path | None = None,
 ) -> dict[str, Any]:
     """The report of `evaluate retrieval`: on nodes of `unseen`, ranked by the graph's home (built where it is missing), or on
-    heads held out of the graph, ranked by a bridge that is trained without them. Raises InputError in one line."""
+    heads held out of the graph, ranked by a bridge that is trained without them; "encoders" holds the encoders' ids by modality.
+    Raises InputError in one line."""
     from biobridge_rag.assessing import BASELINES, Trained, Training, assess, assess_split, history_of
     from biobridge_rag.evaluation.baselines import check_baselines
     from biobridge_rag.graph.splits import SPLITS
     from biobridge_rag.retrieval.scoring import TailScorer
 
     check_baselines(baselines, BASELINES)
+    check_device(settings.device)
     kind = settings.bridge or "default"
     training = Training(kind, settings.epochs or DEFAULT_EPOCHS[kind], settings.seed, settings.device)
     if unseen is None:
         if split not in SPLITS:
             raise InputError(f"There is no split {split!r}.", f"Valid names: {', '.join(SPLITS)}.")
-        return assess_split(_readable_graph(settings), _encoders(settings), split, what, fraction, baselines, training, progress, saved)
+        graph, names = _readable_graph(settings), _encoder_names(settings)
+        with rows_of(names, source_of(settings), settings.engine, settings.ray_address) as rows:
+            report = assess_split(
+                graph, _encoders(settings), split, what, fraction, baselines, training, progress, saved, settings.cache, rows
+            )
+        return report | {"skipped": {**graph.skipped, **report["skipped"]}}
     from biobridge_rag.graph.primekg import load_unseen
 
     manifest = read_manifest(settings.home_path)
@@ -376,7 +387,7 @@ def evaluate_retrieval(
             return engine.encode_nodes(node_type, [held.nodes[i] for i in positions])
 
         report = assess(trained, held, encode, baselines, training, progress, split="unseen")
-        return report | {"history": history_of(home.path / "bridge")}
+        return report | {"encoders": home.manifest.encoders, "history": history_of(home.path / "bridge")}
     finally:
         home.index.close()
 

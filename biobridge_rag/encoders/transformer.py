@@ -5,6 +5,7 @@ Knows: transformers and torch. Does not know: which models there are, what the v
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -96,7 +97,7 @@ def unreadable(folder: Path, error: Exception, foreign: bool) -> InputError:
     return InputError(f"The model in {folder} cannot be loaded: {first}", "Fetch the model's folder again, whole.")
 
 
-class TransformerEncoder:
+class TransformerEncoder(ABC):
     """Values to unit vectors by the pooled last layer of a transformer. Constructing reads nothing; `id` and `dim` read the folder;
     the first `encode` loads the model. `id`: label, pooling, window, precision where it is not fp32, fingerprint of the files."""
 
@@ -107,10 +108,10 @@ class TransformerEncoder:
     def __init__(self, label: str, source: Source) -> None:
         self._label, self._source = label, source
 
-    @cached_property
+    @property
+    @abstractmethod
     def layout(self) -> Layout:
         """Raises InputError where the weights are nowhere or the folder is damaged."""
-        raise NotImplementedError
 
     @cached_property
     def id(self) -> str:
@@ -150,9 +151,9 @@ class TransformerEncoder:
             for rows in batches([len(t) for t in tokens], budget, most):
                 yield rows + start, self._vectors([tokens[i] for i in rows])
 
+    @abstractmethod
     def _refusal(self, value: str) -> InputError | None:
         """Why a value cannot be used, apart from its tokens."""
-        raise NotImplementedError
 
     def _too_long(self, value: str, length: int) -> InputError:
         """The error for a value of `length` tokens, or of none."""

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
 T = TypeVar("T")
-Progress = Callable[[str, int, int], None]
 
 USER_AGENT = f"biobridge-rag/{__version__}"
 CONNECT_SECONDS = 5.0
