@@ -15,9 +15,9 @@ from typing import Literal
 from biobridge_rag.errors import LLMError
 from biobridge_rag.qa.arms import FULL, Arm
 from biobridge_rag.qa.asking import WH, YES_NO, kind_of, options_of
+from biobridge_rag.qa.assertions import ABSTAINS
 from biobridge_rag.qa.chat import Chat
 from biobridge_rag.qa.citations import check
-from biobridge_rag.qa.claims import ABSTAINS
 from biobridge_rag.qa.deciding import Decider
 from biobridge_rag.qa.gathering import Gatherer, Retrieve, Work, joined
 from biobridge_rag.qa.judging import choose, judge, sides_of
