@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
 Indices = NDArray[np.int64]
+Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, and how much there is
 
 
 class Modality(StrEnum):
@@ -278,7 +279,7 @@ class Aligner(Protocol):
 
     def similarities(self, sequences: Sequence[str]) -> Vectors: ...
 
-    def table(self, progress: Callable[[str, int, int], None]) -> NDArray[np.float16]: ...
+    def table(self, progress: Progress) -> NDArray[np.float16]: ...
 
     def kept(self, rows: Indices) -> Aligner: ...
 

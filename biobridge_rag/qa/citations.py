@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from biobridge_rag.qa.claims import CHANCE, HEDGE, Claim, asserted, claims, covers, figures, name_like, telling
+from biobridge_rag.qa.assertions import CHANCE, HEDGE, NAMES, Claim, asserted, claims, clauses, covers, figures, name_like, telling
 from biobridge_rag.qa.markdown import KEY, keys_of, md_escape, sentences, spans
 from biobridge_rag.qa.markdown import md_plain as md_plain
 from biobridge_rag.qa.statements import TEXTS, Statement, percent
@@ -18,7 +18,8 @@ from biobridge_rag.types import Citation, Node
 MARK = " (not supported by the evidence)"
 """Stands at the end of an unsupported sentence, before its full stop. It is taken out of a text before the check, so that checking a
 marked text gives the same text, and a text cannot bring marks of its own."""
-_SHAPES = re.compile(r"#{1,6}\s|\*\*[^*]+\*\*:?(?: \([^)]*\))?:?$|\W*(?:\*\*)?(?:final )?(?:answer|verdict)\W*:", re.IGNORECASE)
+_SHAPES = re.compile(r"\*\*[^*]+\*\*:?(?: \([^)]*\))?:?$|\W*(?:\*\*)?(?:final )?(?:answer|verdict)\W*:", re.IGNORECASE)
+_NAME = re.compile(f"[{NAMES}]")
 _HIDDEN, _EXEMPT = "\ue000", "\ue001"
 
 
@@ -76,9 +77,9 @@ def check(
     for begin, end in spans(hidden):
         cited = keys_of(cleaned[begin:end])
         used.update({n: keys[n] for n in cited})
-        if not re.search(rf"[^\W{_EXEMPT}]", hidden[begin:end].replace(_EXEMPT, "")):
-            continue
-        verdict, supporting = judge.of(cleaned[begin:end], cited)
+        sentence = "".join(" " if sign == _EXEMPT else c for c, sign in zip(cleaned[begin:end], hidden[begin:end], strict=True))
+        heading = bool(re.search(r"^\s*#{1,6}\s+$", cleaned[cleaned.rfind("\n", 0, begin) + 1 : begin]))
+        verdict, supporting = judge.of(sentence, cited, heading)
         if verdict is None:
             continue
         n_sentences, n_citations, n_supporting = n_sentences + 1, n_citations + len(cited), n_supporting + len(supporting)
@@ -125,22 +126,24 @@ class _Judge:
             if name.strip():
                 self.places.setdefault(name.strip(), set()).add(number)
 
-    def masked(self, text: str) -> tuple[str, list[set[int]]]:
-        """The text with the names of nodes as "_", and the nodes that each of them may mean."""
-        found: list[set[int]] = []
+    def masked(self, text: str) -> tuple[str, dict[str, set[int]]]:
+        """The text with a character of NAMES for each name of a node, and the nodes that each of these may mean."""
+        found: dict[str, set[int]] = {}
 
         def mask(match: re.Match[str]) -> str:
-            name = match.group()
-            found.append(self.places.get(name) or self.by_fold.get(name.casefold(), set()))
-            return "_"
+            sign = chr(0xE100 + len(found) % 6_000)
+            found[sign] = self.places.get(match.group()) or self.by_fold.get(match.group().casefold(), set())
+            return sign
 
-        return self.names.sub(mask, text), found
+        return self.names.sub(mask, _NAME.sub(" ", text)), found
 
     def _facts(self, s: Statement) -> list[_Fact]:
         own = {self.numbers[s.node.type.value, s.node.id]}
         if s.kind == "path" and len(s.nodes) == len(s.why) + 1:
             numbers = [self.numbers[n.type.value, n.id] for n in s.nodes]
             return [self._fact(clause, {*numbers[i : i + 2]}, False, search=False) for i, clause in enumerate(s.why)]
+        if s.kind == "path":
+            return [self._fact(clause, set(), False) for clause in s.text.split("; ")]
         if s.kind in TEXTS:
             return [self._fact(sentence, own, False) for sentence in (sentences(s.text) or [s.text])]
         ends = {self.numbers[n.type.value, n.id] for n in s.nodes} | own | self.places.get(s.of, set())
@@ -149,55 +152,63 @@ class _Judge:
 
     def _fact(self, text: str, nodes: set[int], is_predicted: bool, search: bool = True) -> _Fact:
         masked, found = self.masked(text)
-        named = {n for numbers in found for n in numbers} if search else set()
+        named = {n for numbers in found.values() for n in numbers} if search else set()
         return _Fact(frozenset(nodes | named), claims(masked), is_predicted)
 
-    def of(self, sentence: str, cited: Sequence[str]) -> tuple[bool | None, set[str]]:
+    def of(self, sentence: str, cited: Sequence[str], heading: bool) -> tuple[bool | None, set[str]]:
         """Whether the evidence supports the sentence (None: it states nothing), and the keys that do."""
         bare = md_plain(sentence).strip()
         if not re.search(r"[^\W\d_]{2}", bare) or bare.endswith("?"):
             return None, set()
-        masked, found = self.masked(bare)
+        masked, signs = self.masked(bare)
         rest = asserted(masked)
+        found = {sign: signs[sign] for sign in _NAME.findall(rest)}
         made = claims(rest)
         if rest != masked and not (made or (cited and telling(rest))):
             return None, set()
         lead_in = bare.endswith(":") and len(bare.split()) <= 12
-        if not cited and (lead_in or _SHAPES.match(sentence.strip())) and len(bare.split()) <= 20:
+        if not cited and (heading or lead_in or _SHAPES.match(sentence.strip())) and len(bare.split()) <= 20:
             covered = all(covers(self.stated, c) for c in made) and not (made and name_like(rest))
             return (None if covered else False), set()
-        if rest != masked:
-            found = self.masked(asserted(bare))[1]
         by_key = {n: [fact for i in self.cited.get(n, ()) for fact in self.facts[i]] for n in cited}
         statements = [self.evidence[i] for n in cited for i in self.cited.get(n, ())]
-        holding, meant = self._holding(made, found, [f for facts in by_key.values() for f in facts])
+        holding, meant = self._holding(rest, found, [f for facts in by_key.values() for f in facts])
         if not statements or holding is None or not _figures_fit(bare, statements) or not self._words_fit(rest, statements, bool(found)):
             return False, set()
-        if holding and all(f.predicted for f in holding) and not HEDGE.search(bare):
+        if holding and all(f.predicted for f in holding) and not HEDGE.search(rest):
             return False, set()
         firm = {n for f in holding if not f.predicted for n in f.nodes}
-        if made and any(f.predicted for f in holding) and not (meant <= firm or HEDGE.search(bare)):
+        if made and any(f.predicted for f in holding) and not (meant <= firm or HEDGE.search(rest)):
             return False, set()
-        return True, {n for n in cited if any(f in holding for f in by_key[n]) or _follows_name(sentence, n, self, n)}
+        return True, {n for n in cited if any(f in holding for f in by_key[n]) or self._follows_name(sentence, n)}
 
-    def _holding(self, made: frozenset[Claim], found: Sequence[set[int]], facts: Sequence[_Fact]) -> tuple[list[_Fact] | None, set[int]]:
-        """The facts that hold the claims of a sentence that names these nodes, or None if one claim or one node has none."""
+    def _holding(self, text: str, signs: dict[str, set[int]], facts: Sequence[_Fact]) -> tuple[list[_Fact] | None, set[int]]:
+        """The facts that hold the claims of a sentence that names these nodes, and the nodes that it can mean; None where a claim or
+        a node has no fact. What a clause claims of two nodes or more must be a fact of two of them."""
         everywhere = {n for f in facts for n in f.nodes}
-        if any(not numbers & everywhere for numbers in found):
+        found = {sign: numbers & everywhere for sign, numbers in signs.items()}
+        if not all(found.values()):
             return None, set()
-        meant = {n for numbers in found for n in numbers & everywhere}
-        n_named = len({min(numbers & everywhere) for numbers in found})
-        near = [f for f in facts if len(f.nodes & meant) >= min(2, n_named)]
+        meant = set[int]().union(*found.values())
+        made = claims(text)
         if not made or not self.english:
             return [f for f in facts if f.nodes & meant or not meant], meant
-        holding = [f for f in near if any(covers(f.claims, c) for c in made)]
+        n_named = len({min(numbers) for numbers in found.values()})
+        holding = [f for f in facts if len(f.nodes & meant) >= min(2, n_named) and any(covers(f.claims, c) for c in made)]
         held = {n for f in holding for n in f.nodes}
-        if any(not any(covers(f.claims, c) for f in holding) for c in made) or any(not numbers & held for numbers in found):
+        if any(not any(covers(f.claims, c) for f in holding) for c in made) or any(not numbers & held for numbers in found.values()):
             return None, set()
+        for clause, stated in clauses(text):
+            here = [found[sign] for sign in _NAME.findall(clause)]
+            pair = set[int]().union(*here)
+            if len({min(numbers) for numbers in here}) > 1:
+                for claim in stated:
+                    if claim[0] != "linked" and not any(len(f.nodes & pair) > 1 and covers(f.claims, claim) for f in holding):
+                        return None, set()
         return holding, meant
 
     def _words_fit(self, text: str, statements: Sequence[Statement], named: bool) -> bool:
-        """Whether the telling words of a sentence, its names masked, stand in the statements: all, or half of them where those are texts."""
+        """Whether the telling words of a sentence, its names masked, stand in the statements: all, or half where those are texts."""
         words = telling(text)
         if not self.english:
             return named
@@ -208,6 +219,12 @@ class _Judge:
         if any(s.kind in TEXTS for s in statements):
             return 2 * len(strange) <= len(words) and not name_like(text) - said
         return not strange
+
+    def _follows_name(self, sentence: str, key: str) -> bool:
+        """Whether the key stands right after the name of its own node, to say which one is meant."""
+        names = {n.name for i in self.cited.get(key, ()) for n in self.evidence[i].cites}
+        spelled = "|".join(re.escape(form) for name in names if name for form in (md_escape(name), name))
+        return bool(spelled and re.search(rf"(?i)(?:{spelled})[*_]*(?: \([^()]*\))?\s*\[{key}\]", sentence))
 
 
 def _figures_fit(bare: str, statements: Sequence[Statement]) -> bool:
@@ -230,13 +247,6 @@ def _is_share(text: str) -> bool:
     return "%" in text or bool(re.fullmatch(r"0?\.\d+|1\.0+", text.strip().rstrip(".")))
 
 
-def _follows_name(sentence: str, key: str, judge: _Judge, number: str) -> bool:
-    """Whether the key stands right after the name of its own node, to say which one is meant."""
-    names = [n.name for i in judge.cited.get(number, ()) for n in judge.evidence[i].cites]
-    spelled = "|".join(re.escape(form) for name in dict.fromkeys(names) if name for form in (md_escape(name), name))
-    return bool(spelled and re.search(rf"(?i)(?:{spelled})[*_]*(?: \([^()]*\))?\s*\[{key}\]", sentence))
-
-
 def _form(name: str) -> str:
     """A name as a pattern: a short word of capitals, such as the symbol CAT, as it is; all others in any case."""
     pattern = re.escape(name)
@@ -248,6 +258,7 @@ def _hidden(text: str, wordings: Iterable[str], facts: Iterable[str]) -> str:
     """The text, letter for letter as long, without the full stops inside of what the evidence quotes, and with `facts` blanked."""
     for wording, blank in (*((f, _EXEMPT) for f in facts), *((w, _HIDDEN) for w in set(wordings) if re.search(r"[.!?]", w))):
         for form in {md_escape(wording), wording}:
-            if form.strip():
-                text = text.replace(form, blank * len(form))
+            if len(form) > 2 and re.search(r"\w", form):
+                body = form.rstrip(".!?") if blank == _EXEMPT else form
+                text = text.replace(form, blank * len(body) + form[len(body) :])
     return text

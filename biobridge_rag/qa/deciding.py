@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 
 from biobridge_rag.errors import BiobridgeError
 from biobridge_rag.graph.incidence import linked
-from biobridge_rag.graph.phrases import phrase
-from biobridge_rag.qa.citations import Statement, about, known, predicted
 from biobridge_rag.qa.propositions import ANY, IDENTIFIER, IS_A, Claim
+from biobridge_rag.qa.statements import Statement, about, known, passage, path, predicted
 from biobridge_rag.retrieval.linking import NodeLinker
 from biobridge_rag.retrieval.passages import linking, passages_linking
 from biobridge_rag.retrieval.spelling import loose_key, words_of
@@ -117,15 +116,15 @@ class Decider:
         if a is not None and b is not None and self.edges:
             chain = self._chain(a, b)
             if chain:
-                words = "; ".join(phrase(x, "parent-child", y) for x, y in itertools.pairwise(chain))
-                yield True, "path", SURE["path"], [Statement("path", b, words, a.name)], ""
+                edges = [self._edges(x, y)[0] for x, y in itertools.pairwise(chain)]
+                yield True, "path", SURE["path"], [path(edges)], ""
         if a is not None and self.passages and a.description:
             said = set(loose_key(words_of(a.description)).split())
             wanted = set(loose_key([w for w in kind if w not in ("a", "an", "disease", "disorder")]).split())
             if wanted and wanted <= said:
                 passages = passages_linking(a, [claim.object]) or passages_linking(a, kind)
                 text = passages[0].text if passages else a.description[:300]
-                yield True, "passage", SURE["passage"], [Statement("passage", a, text, a.name)], ""
+                yield True, "passage", SURE["passage"], [passage(a, text)], ""
 
     def _passages(self, claim: Claim, a: Node | None, b: Node | None) -> Iterator[tuple[bool, str, float, list[Statement], str]]:
         found = linking(a, b) if a and b else []
@@ -134,7 +133,7 @@ class Decider:
         if b is not None and a is None:
             found = passages_linking(b, [claim.subject])
         if found:
-            statements = [Statement("passage", p.node, p.text, p.node.name) for p in found[:2]]
+            statements = [passage(p.node, p.text) for p in found[:2]]
             yield True, "passage", SURE["passage"], statements, ""
 
     def _nearby(self, claim: Claim, a: Node, b: Node) -> Iterator[tuple[bool, str, float, list[Statement], str]]:
@@ -147,8 +146,8 @@ class Decider:
                 near = self.graph.nodes[position]
                 edges = [t for t in self._edges(near, other) if t.relation.name == claim.relation]
                 if edges:
-                    words = f"{known(edges[0]).text}; {phrase(disease, 'parent-child', near)}"
-                    yield True, "path", SURE["path"], [Statement("path", other, words, disease.name)], ""
+                    hop = next(t for t in self._edges(disease, near) if t.relation.name == "parent-child")
+                    yield True, "path", SURE["path"], [path([hop, edges[0]])], ""
                     return
 
     def _predicted(self, claim: Claim, a: Node, b: Node) -> Iterator[tuple[bool, str, float, list[Statement], str]]:

@@ -16,7 +16,7 @@ from biobridge_rag.types import Citation, Node, NodeType, RetrievedNode, Triple
 TEXTS = ("about", "passage")
 CHARACTERS_A_TOKEN = 4.0
 """An estimate for English with names and numbers; tokenisers of today's models take from 3 to 5."""
-_LENGTHS = (700, 300, 120)
+_LENGTHS = (None, 700, 300, 120)
 _STRENGTH = ("known", "path", "predicted", "similar", "passage", "about")
 _TITLES = {
     "known": "**Known in the graph**",
@@ -184,7 +184,7 @@ class Ledger:
         whole = _no_edge_twice(self.statements)
         kept = whole
         for most in _LENGTHS:
-            kept = [replace(s, text=shortened(s.text, most)) if s.kind in TEXTS else s for s in whole]
+            kept = [replace(s, text=shortened(s.text, most)) if most and s.kind in TEXTS else s for s in whole]
             if sum(self._tokens(s, characters) for s in kept) <= budget:
                 return self._of(kept), 0
         places = {(n.type, n.id) for n in asked}

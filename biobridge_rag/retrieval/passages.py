@@ -5,10 +5,10 @@ Knows: English prose as ontologies and drug texts write it, nodes' names. Does n
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from biobridge_rag.retrieval.spelling import words_of
 from biobridge_rag.types import Node
@@ -65,7 +65,7 @@ def clipped(text: str, limit: int = MAX_SNIPPET) -> str:
 
 def _joined(found: list[str], rows: list[int]) -> str:
     out = found[rows[0]]
-    for before, i in itertools.pairwise(rows):
+    for before, i in pairwise(rows):
         out += (" " if i == before + 1 else " ... ") + found[i]
     return out
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,13 @@ from biobridge_rag.errors import BiobridgeError, DiskFullError, HomeError, Index
 from biobridge_rag.store.hnsw import parameters
 from biobridge_rag.store.renewing import original, readable, relabel, settle, take_out
 from biobridge_rag.store.server import ServerAddress, ask, read_address, silent
-from biobridge_rag.types import Node, NodeType, Vectors
+from biobridge_rag.types import Node, NodeType, Progress, Vectors
 
 FROZEN, BRIDGE = "frozen", "bridge"
 CHANGED = "changed"  # the label of a collection whose content nobody has named
 BATCH_BYTES = 1 << 24  # of vectors written at once: what a kill can cost; a server takes at most 40 MB in a request
 PATIENCE = 120.0  # seconds that a server may take for one answer; a cold one first reads the collection
 _PREFIX = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,398}[A-Za-z0-9])?)?")
-Progress = Callable[[str, int, int], None]
 
 
 def collection_name(node_type: NodeType, space: str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 GONE = "gone"  # in a collection's metadata: how many deleted vectors its graph still holds
-SHARE = 0.2  # of the collection's nodes; with so many gone nothing was lost to search, with all of them much was
+SHARE = 0.2  # of the collection's nodes: up to it no more was lost to search than in a new collection, with all of them gone much was
 _COPY = ".copy"
 
 

@@ -124,7 +124,7 @@ def test_a_model_that_is_there_is_asked_again_and_one_that_says_otherwise_is_tol
     assert replay(bundle, engine).same and len(model.sent) == 2 and model.sent[0] == model.sent[1]
     engine.models["other"] = Model("Lapatinib targets EGFR [3].", model="other")
     found = replay(bundle, engine, "other")
-    assert {d.field for d in found.differences} == {"text", "citations", "model"}
+    assert {d.field for d in found.differences} == {"text", "prediction", "citations", "model"}
     text = next(d for d in found.differences if d.field == "text")
     assert (text.turn, text.recorded, text.found) == (1, "Gefitinib targets EGFR [2].", "Lapatinib targets EGFR [3].")
     assert [d.field for d in found.around] == ["language model's model"]

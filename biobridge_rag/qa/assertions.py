@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+NAMES = "\ue100-\uf8ff"
+"""Where a node is named in a text, one of these characters stands for it, so that its name states nothing."""
 Claim = tuple[str, bool]
 """A relation, by its name below, and whether it is denied."""
 
@@ -23,7 +25,8 @@ _RELATIONS: dict[str, str] = {
     "causes": r"caus(?:es?|ed|ing|al|ally)|lead(?:s|ing)? to|led to|results? in|trigger\w*|driv(?:es?|en|ers?|ing)|responsible for"
     r"|due to|because of",
     "risk": r"risks?|predispos\w*|suscept\w*|protect\w*|prevent\w*",
-    "treats": r"treat\w*|indicated(?! by)|indications?|(?:used|prescribed|given) (?:for|in|to|against)|therap\w*|help(?:s|ed)? (?:with|against)",
+    "treats": r"treat\w*|indicated(?! by)|indications?|(?:used|prescribed|given) (?:for|in|to|against)"
+    r"|therap\w*|help(?:s|ed)? (?:with|against)",
     "off-label": r"off-label",
     "contraindicated": r"contraindicat\w*",
     "cures": r"cur(?:es?|ed|ing|ative)|heal(?:s|ed|ing)?|remission|effective\w*|efficac\w*|works? (?:for|against|in)",
@@ -36,7 +39,8 @@ _RELATIONS: dict[str, str] = {
     "expressed": r"(?:over-?)?express(?:es|ed|ion|ing)?",
     "interacts": r"interact\w*|partners?",
     "enzyme": r"enzymes?|enzymatic\w*",
-    "metabolises": r"metaboli[sz]\w*|metabolite\w*|br(?:eak|eaks|eaking|oken) down|degrad\w*|substrates?|cataly[sz]\w*|convert(?:s|ed|ing)?",
+    "metabolises": r"metaboli[sz]\w*|metabolite\w*|br(?:eak|eaks|eaking|oken) down|degrad\w*|substrates?|cataly[sz]\w*"
+    r"|convert(?:s|ed|ing)?",
     "transporter": r"transporters?",
     "transports": r"transport(?:s|ed|ing|ation)?",
     "carrier": r"carriers?",
@@ -67,14 +71,16 @@ _NEGATION = re.compile(
     re.IGNORECASE,
 )
 _NO_NEGATION = re.compile(
-    r"\bnot only\b|\bwhether or not\b|\bno doubt\b"
+    r"\bnot only\b|\bwhether or not\b|\bno doubt\b|\(the graph does not keep which is which\)"
     r"|\bnot (?:yet )?(?:directly )?(?:stated|known|listed|recorded|proven|confirmed|established|in the graph)\b"
-    r"|^\W*(?:answer\W+)?(?:no|not true|false)(?=\s*[,.:;–—-])",
+    r"|^\W*(?:answer\W+)?(?:no|not true|false)(?=\s*[,.:;–—-])"
+    r"|\b(?:statement|claim|answer|this|it) (?:is|was) (?:therefore |thus |hence )?(?:false|untrue|not true|not correct|incorrect|wrong)\b"
+    r"(?! that)",
     re.IGNORECASE,
 )
 _CLAUSE = re.compile(
     r"[;:]|,|\b(?=(?:but|however|although|though|whereas|while|because|since)\b)"
-    r"|\band (?=(?:is|are|was|were|has|have|does|do|did|it|they|the|that|which|also|not|_)\b)",
+    rf"|\band (?=(?:is|are|was|were|has|have|does|do|did|it|they|the|that|which|also|not)\b|[{NAMES}])",
     re.IGNORECASE,
 )
 _TURN = re.compile(r"\s*(?:but|however|although|though|whereas|while|yet|instead)\b", re.IGNORECASE)
@@ -93,45 +99,50 @@ _FIGURE = re.compile(
 _DECIMAL = re.compile(r"(?<![\w.])(?P<n>0?\.\d+|1\.0+)(?![\w%.]|\s?(?:%|per ?cent))")
 
 _SAYS_NOTHING = """
-a about above according account additional additionally after all almost along alongside already also although among amongst an and
-another answer answers any apart are as asked at available based basis be because been before begin being below besides best between
-biological both but by called can candidate candidates cellular certain chance chances cited claim clear clearly collected come comes
-component components compound compounds conclude concluded conclusion condition conditions confidence connects consequently considered
-context correct corresponding could curated data database describe described describes description different direct disease diseases
-disorder disorders do does drug drugs each edge edges either else entries entry especially evidence evident example except fact false
-figure find finding findings first follow following follows for four from further furthermore gene genes give given gives graph group
-groups had has have hence here high higher highest hold holds hop how however identified identify if in include included includes
-including indeed indicate indicates indication information instead into is it its itself join joined joining joins just key keys kind
-knowledge known lacks last least less level likelihood likely line lines list listed lists low lowest made main make makes many may mean
-means medicine medicines mentioned mentions might model molecular molecule molecules more moreover most much must name named namely
-names neither new next no node nodes none nor not note noted notes nothing of off on one ones only option options or order other others
-otherwise our out over overall pair part particular particularly path paths pathway pathways per piece pieces point points possible
-possibly potential predict predicted prediction predictions predicts present probabilities probability probable probably process
-processes protein proteins provide provided provides putative question questions rank ranked ranks rather read reads reason reasons
-record recorded records relation relations relevant remain remains report reported reports respectively rest result results same say
-says second see seem seems seen selected set several shared shares should show showed shown shows since single so some source sources
-specifically state stated statement states still strong strongest such suggest suggested suggests summary support supported supporting
-supports symbol table term terms text than that the their them then there therefore these they third this those three through thus
-together too true two under unknown up upon use used uses using via was way we well were what when where whereas whether which while who
-whose why will with within without would yes yet you
+a about above according account addition additional additionally after all almost along alongside already also although among amongst an
+and another answer answers any apart are as asked asking asks at available based basis be because been before begin being below besides
+best between biological both brief but by called can candidate candidates cellular certain chance chances cite cited cites citing claim
+clear clearly collected come comes component components compound compounds conclude concluded conclusion condition conditions confidence
+connects consequently considered context correct correctly corresponding could curated data database describe described describes
+description different disease diseases disorder disorders do does drug drugs due each edge edges either else entries entry especially
+evidence evident example except fact false figure find finding findings first follow following follows for four from further furthermore
+gene general genes give given gives graph group groups had has have hence here high higher highest hold holds hop how however identified
+identify if in include included includes including indeed indicate indicates indication information instead into is it its itself join
+joined joining joins just key keys kind knowledge known lacks last least less level likelihood likely line lines list listed lists low
+lowest made main make makes many may mean means medicine medicines mentioned mentions might model molecular molecule molecules more
+moreover most much must name named namely names neither new next no node nodes none nor not note noted notes nothing of off on one ones
+only option options or order other others otherwise our out over overall pair part particular particularly path paths pathway pathways
+per piece pieces point points possible possibly potential predict predicted prediction predictions predicts present probabilities
+probability probable probably process processes protein proteins provide provided provides putative query question questions rank ranked
+ranks rather read reads reason reasons record recorded records reference references relation relations relevant remain remains report
+reported reports respectively rest result results same say says second see seem seems seen selected set several shared shares should
+show showed shown shows since single so some source sources specifically specifies state stated statement states still strong strongest
+such suggest suggested suggests sum summary support supported supporting supports symbol table term terms text than that the their them
+then there therefore these they third this those three through thus together too total true turn two under unknown up upon use used user
+uses using via was way we well were what when where whereas whether which while who whose why will with within without would yes yet you
 """
 _STOP = frozenset(_SAYS_NOTHING.split())
 
 
-def claims(text: str) -> frozenset[Claim]:
-    """The relations that a sentence states or denies. Names of nodes must be masked by "_" before, so that they state nothing.
+def clauses(text: str) -> list[tuple[str, frozenset[Claim]]]:
+    """The clauses of a sentence with the relations that each states or denies. Nodes must be masked by NAMES before.
 
     A negation holds for its clause, and for the next one if its own states nothing ("does not, however, target").
     """
-    out = set[Claim]()
+    out = []
     carried = False
     for clause in _CLAUSE.split(_NO_NEGATION.sub(" ", text)):
         carried = carried and not _TURN.match(clause)
         denied = carried or bool(_NEGATION.search(clause))
-        found = {(name, denied) for name, words in _WORDS.items() if words.search(clause)}
-        out |= found
+        found = frozenset((name, denied) for name, words in _WORDS.items() if words.search(clause))
+        out.append((clause, found))
         carried = denied and not found
-    return frozenset(out)
+    return out
+
+
+def claims(text: str) -> frozenset[Claim]:
+    """The relations that a sentence states or denies."""
+    return frozenset(claim for _, found in clauses(text) for claim in found)
 
 
 def covers(stated: frozenset[Claim], claim: Claim) -> bool:
