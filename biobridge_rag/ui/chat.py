@@ -83,8 +83,8 @@ def _answer(
 ) -> Iterator[Change]:
     partial, status, fresh = "", "Searching the graph…", True
     model = language_model(engine)
-    chat: Any = model.dry_run() if dry and can_preview(engine) else Recorder(model) if model is not None else None
-    for event in engine.ask_stream(question, queries, chat, list(session.turns)):
+    chat: Any = None if model is None else model.dry_run() if dry else Recorder(model)
+    for event in engine.ask_stream(question, queries, history=list(session.turns), chat=chat):
         if session.turn != turn:
             return
         if event.kind == "retrieval" and event.retrieval is not None:
@@ -94,8 +94,8 @@ def _answer(
                 yield "candidates"
             fresh = False
         elif event.kind == "answer" and event.answer is not None:
-            if dry:
-                session.replace_last(preview_message("\n\n".join(getattr(chat, "shown", ())), getattr(model, "host", "")))
+            if dry and chat is not None:
+                session.replace_last(preview_message("\n\n".join(chat.shown), model.host))
             else:
                 session.replace_last(answer_message(event.answer, notes))
                 session.prompt = event.answer.prompt or session.prompt
@@ -129,7 +129,7 @@ def language_model(engine: Engine) -> Any:
 
 def can_preview(engine: Engine) -> bool:
     """Whether it can be shown what would be sent to a language model."""
-    return hasattr(language_model(engine), "dry_run")
+    return language_model(engine) is not None
 
 
 def exported(engine: Engine, session: Session) -> str:

@@ -60,7 +60,7 @@ def answer_message(answer: Answer, notes: Sequence[str] = ()) -> str:
     reading, text = _readings(answer.text)
     said = answer_html(text, answer.citations)
     if answer.abstained:
-        lead, _, rest = text.partition("\n\n")
+        lead, rest = _lead(text)
         said = _abstained(answer_html(lead, answer.citations)) + (answer_html(rest, answer.citations) if rest.strip() else "")
     read = "".join(f'<div class="reading">{answer_html(r, answer.citations)}</div>' for r in reading)
     return f'<div class="answer">{notes_html(lines)}{read}{said}{_cited(answer)}{_unsupported(answer)}{_author(answer)}</div>'
@@ -77,12 +77,22 @@ def preview_message(sent: str, host: str) -> str:
 
 
 def _readings(text: str) -> tuple[list[str], str]:
-    """The sentences that open an answer and say how a name was read, and the rest of it."""
+    """The sentences at the start of an answer's first paragraphs that say how a name was read, and the rest of it."""
     found: list[str] = []
-    while match := _READING.match(text):
-        found.append(match.group())
-        text = text[match.end() :].lstrip(" ")
-    return found, text.lstrip("\n")
+    paragraphs = text.split("\n\n")
+    for i, paragraph in enumerate(paragraphs[:2]):
+        while match := _READING.match(paragraph):
+            found.append(match.group())
+            paragraph = paragraph[match.end() :].lstrip(" ")
+        paragraphs[i] = paragraph
+    return found, "\n\n".join(p for p in paragraphs if p.strip())
+
+
+def _lead(text: str) -> tuple[str, str]:
+    """What an answer says before its lists and notes, and those."""
+    paragraphs = text.split("\n\n")
+    n = next((i for i, p in enumerate(paragraphs) if re.match(r"\*\*[^*]+\*\*$|[-*] |\d+\. |Note: ", p)), len(paragraphs))
+    return "\n\n".join(paragraphs[: max(n, 1)]), "\n\n".join(paragraphs[max(n, 1) :])
 
 
 def _abstained(lead: str) -> str:

@@ -156,7 +156,7 @@ class FakeEngine:
         return RetrievedNode(node, rank, p * 3, p, known, (*edge, *why), {"bridge": 0.71, "analogue": 0.82, "prior": 0.4})
 
     def ask_stream(
-        self, question: str, queries: Sequence[Query] = (), llm: str | None = None, history: Sequence[Any] = ()
+        self, question: str, queries: Sequence[Query] = (), llm: str | None = None, history: Sequence[Any] = (), chat: Any = None
     ) -> Iterator[AnswerEvent]:
         self.asked.append((question, tuple(queries), list(history)))
         yield AnswerEvent("status", "Searching the graph…")
