@@ -21,6 +21,11 @@ _DEEPEST = 5
 _IT = re.compile(r"\b(?:its?|th(?:is|at) (?:one|drug|compound|molecule|protein|gene|disease)|this)\b")
 _THESE = re.compile(r"\b(?:these|those|them|ones|they|their|both)\b")
 _FOLLOWS = re.compile(rf"{_IT.pattern}|{_THESE.pattern}|\b(?:one|same)\b|^\W*(?:and|what about|how about|also|or)\b")
+_FACT = r"(?:(?:also|really|well|still) )?(?:true|false|known|correct|possible|likely|right|so|the case|a fact|said|thought|stated)"
+_IDLE = re.compile(
+    rf"\b(?:is|was) it {_FACT}\b|\bit(?: is|'s| has been) {_FACT}\b|\b(?:in|of|from) this (?:graph|context|case|home|database)\b"
+)
+"""An "it" or "this" that stands for nothing said before."""
 _AGAIN = re.compile(
     r"^\W*(?:but |and |so )?(?:why(?: (?:so|not|is that|do you (?:say|think) (?:so|that)))?|how so|how do you know(?: that)?"
     r"|are you sure(?: about (?:it|that))?|explain(?: that| this| it)?|what(?:'s| is) the evidence(?: for (?:it|that|this))?|says who)\W*$"
@@ -72,13 +77,14 @@ class References:
 
     def read(self, question: str, queries: Sequence[Query] = (), history: History = (), depth: int = 0) -> Reading:
         """What the question is about and what it asks for; history: earlier turns, oldest first."""
-        low = " ".join(question.lower().split())
+        low = _IDLE.sub(" ", " ".join(question.lower().split()))
         if history and not queries and depth < _DEEPEST and _AGAIN.match(low):
             asked, _, attached = history[-1]
             return self.read(asked, attached, history[:-1], depth + 1)
         linked = self.linker.mentions(question, MAX_ENTITIES)
         own = as_queries(linked)
         plain = Reading(_unique([*queries, *own]), [], linked, self._asked(question, linked, [*queries, *own]), question)
+        low = re.sub(r"\bboth\b", " ", low) if len(own) > 1 else low
         follows = bool(_FOLLOWS.search(low) or _SOME.search(low) or _ONE.search(low))
         if not history or queries or not (follows or not own) or depth >= _DEEPEST:
             return plain
@@ -91,6 +97,9 @@ class References:
         if found is not None:
             return found
         these = _THESE.search(low)
+        alike = max((sum(q.type is other.type for q in own) for other in own), default=0)
+        if alike > 1 and (len(own) > alike or ":" in low):
+            return plain  # "which of these: imatinib or aspirin?" lists them itself
         if these and (listed := self._listed_fitting(plain.asked, history)):
             if own:
                 options = [n for n in self._listed_among(plain.asked, history)] or listed

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from biobridge_rag.qa.markdown import md_plain
 from biobridge_rag.types import Answer, Citation, NodeType, Query, Usage
 from biobridge_rag.ui.markup import answer_html, escape, lines_html, link, shorten
 
@@ -118,7 +119,7 @@ def _unsupported(answer: Answer) -> str:
     if not answer.unsupported:
         return ""
     n = len(answer.unsupported)
-    items = "".join(f"<li>{escape(shorten(sentence, 300))}</li>" for sentence in answer.unsupported)
+    items = "".join(f"<li>{escape(shorten(md_plain(sentence, keys=True), 300))}</li>" for sentence in answer.unsupported)
     summary = f"{n} {'sentence is' if n == 1 else 'sentences are'} not supported by the evidence"
     return f'<details class="unsupported"><summary>{summary}</summary><ul>{items}</ul></details>'
 

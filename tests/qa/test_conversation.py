@@ -152,6 +152,13 @@ def names(question: str, *history: tuple[str, str, Sequence[Query]]) -> list[str
         ("why", ["EGFR"]),
         ("How do you know?", ["EGFR"]),
         ("Is TP53 associated with asthma?", ["TP53", "asthma"]),
+        ("Is it true that gefitinib treats asthma?", ["gefitinib", "asthma"]),
+        ("It is known that TP53 is associated with asthma", ["TP53", "asthma"]),
+        ("Which drugs of this graph target TP53?", ["TP53"]),
+        ("Which drugs treat both asthma and breast cancer?", ["asthma", "breast cancer"]),
+        ("Do both target ERBB2?", ["ERBB2"]),
+        ("Does it target ERBB2?", ["EGFR", "ERBB2"]),
+        ("Which of these targets ERBB2: lapatinib or gefitinib?", ["ERBB2", "lapatinib", "gefitinib"]),
         ("thanks", []),
         ("ok", []),
         ("What does imatinob target?", []),
@@ -163,6 +170,14 @@ def names(question: str, *history: tuple[str, str, Sequence[Query]]) -> list[str
 )
 def test_what_a_question_refers_to(question: str, expected: list[str]) -> None:
     assert names(question, DRUGS_OF_EGFR) == expected
+
+
+def test_a_question_that_lists_its_own_nodes_asks_of_no_others() -> None:
+    for question in ("Which of these targets ERBB2: lapatinib or gefitinib?", "Which drugs treat both asthma and breast cancer?"):
+        assert REFERENCES.read(question, (), [DRUGS_OF_EGFR]).options == []
+    assert [n.name for n in REFERENCES.read("Which of these target ERBB2?", (), [DRUGS_OF_EGFR]).options] == [
+        "gefitinib", "lapatinib", "afatinib",
+    ]  # fmt: skip
 
 
 def test_a_place_that_is_not_there_is_said() -> None:

@@ -336,13 +336,19 @@ def test_an_address_of_another_machine_is_refused_in_one_line() -> None:
 
 
 def answer(text: str, **more: Any) -> Answer:
-    return Answer("q", text, more.pop("abstained", False), CITED, (), (), more.pop("model", "none"), "0" * 64, **more)
+    unsupported = more.pop("unsupported", ())
+    return Answer("q", text, more.pop("abstained", False), CITED, unsupported, (), more.pop("model", "none"), "0" * 64, **more)
 
 
 def test_an_unsupported_sentence_is_marked_where_it_stands() -> None:
     found = Tags(answer_message(answer("It acts on ABL1 [1]. It cures all (not supported by the evidence).")))
     assert [a["class"] for a in found.of("mark")] == ["unsupported"] and "It cures all not supported by the evidence." in found.text
     assert not Tags(answer_message(answer("It acts on ABL1 [1]."))).of("mark")
+
+
+def test_unsupported_sentences_are_listed_as_they_read() -> None:
+    found = Tags(answer_message(answer("x", unsupported=("It cures &lt;b&gt; a\\_b.",))))
+    assert "It cures <b> a_b." in found.text and not found.of("b")
 
 
 def test_an_abstention_has_a_banner_of_its_own_with_what_is_needed() -> None:
