@@ -138,7 +138,7 @@ def test_every_sentence_of_a_composed_answer_stands_in_the_evidence(question: st
 
 
 def test_a_typing_error_is_said() -> None:
-    assert ask("what does gefitinob target?").text.startswith("“gefitinob” is read as **gefitinib** [1].")
+    assert ask("what does gefitinob target?").text.startswith('"gefitinob" is read as gefitinib (DB00317).')
 
 
 def test_yes_and_no_between_two_nodes() -> None:
