@@ -18,7 +18,7 @@ from biobridge_rag.qa.citations import check
 from biobridge_rag.qa.gathering import Gatherer, Retrieve, Work, joined
 from biobridge_rag.qa.markdown import md_escape, md_plain, without_keys
 from biobridge_rag.qa.prompting import render
-from biobridge_rag.qa.statements import Ledger, about
+from biobridge_rag.qa.statements import MAX_NAME, Ledger, about, short
 from biobridge_rag.retrieval.linking import LinkedNode, NodeLinker
 from biobridge_rag.types import Answer, KnowledgeGraph, Node, Query, Retrieval
 
@@ -71,6 +71,7 @@ class Answerer:
         queries: what the user attached, first in line; history: (question, answer text, queries) of earlier turns, oldest first.
         """
         question = question.strip()[:4_000]
+        queries = [replace(q, name=short(q.name)) if len(q.name) > MAX_NAME else q for q in queries]
         yield AnswerEvent("status", "Reading the question")
         work = self._read(question, queries, history)
         if not work.entities:

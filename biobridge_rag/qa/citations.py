@@ -13,7 +13,7 @@ from functools import cached_property
 from biobridge_rag.qa.assertions import CHANCE, HEDGE, NAMES, Claim, asserted, claims, clauses, covers, figures, name_like, telling
 from biobridge_rag.qa.markdown import KEY, keys_of, md_escape, sentences, spans
 from biobridge_rag.qa.markdown import md_plain as md_plain
-from biobridge_rag.qa.statements import TEXTS, Statement, percent
+from biobridge_rag.qa.statements import TEXTS, Statement, percent, short
 from biobridge_rag.types import Citation, Node
 
 MARK = " (not supported by the evidence)"
@@ -119,12 +119,13 @@ class _Judge:
         self.patterns: dict[str, re.Pattern[str]] = {}
         self.numbers = numbers
         self.read: dict[int, list[_Fact]] = {}
-        wordings = [w for s in evidence for w in (s.node.name, s.of, s.source, *s.why, *(n.name for n in s.nodes))]
+        wordings = [w for s in evidence for w in (s.of, s.source, *s.why)]
+        wordings += [w for s in evidence for n in (s.node, *s.nodes) for w in (n.name, short(n.name))]
         wordings += [s.text for s in evidence if s.kind not in TEXTS]
         self.wordings = wordings
 
     def _name(self, number: int, node: Node) -> None:
-        for name in (node.name, node.id, *node.synonyms):
+        for name in (node.name, short(node.name), node.id, *node.synonyms):
             if name.strip():
                 self.places.setdefault(name.strip(), set()).add(number)
 
@@ -231,7 +232,7 @@ class _Judge:
         words = telling(text)
         if not self.english:
             return named
-        said = frozenset[str]().union(*(telling(f"{s.node.name} {s.plain()} {s.of}") for s in statements))
+        said = frozenset[str]().union(*(telling(f"{short(s.node.name)} {s.plain()} {s.of}") for s in statements))
         strange = words - said
         if not words and not named and not claims(text):
             return any(CHANCE.search(text) for _ in statements)
@@ -242,7 +243,7 @@ class _Judge:
     def _follows_name(self, sentence: str, key: str) -> bool:
         """Whether the key stands right after the name of its own node, to say which one is meant."""
         names = {n.name for i in self.cited.get(key, ()) for n in self.evidence[i].cites}
-        spelled = "|".join(re.escape(form) for name in names if name for form in (md_escape(name), name))
+        spelled = "|".join(re.escape(form) for name in names if name for form in (md_escape(name), name, md_escape(short(name))))
         return bool(spelled and re.search(rf"(?i)(?:{spelled})[*_]*(?: \([^()]*\))?\s*\[{key}\]", sentence))
 
 
