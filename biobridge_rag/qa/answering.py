@@ -25,7 +25,7 @@ from biobridge_rag.qa.markdown import md_escape, md_plain, without_keys
 from biobridge_rag.qa.mechanisms import mechanism
 from biobridge_rag.qa.prompting import render
 from biobridge_rag.qa.referring import MAX_ENTITIES, History, References
-from biobridge_rag.qa.statements import Ledger, about, passage
+from biobridge_rag.qa.statements import MAX_NAME, Ledger, about, passage, short
 from biobridge_rag.qa.verdicts import read_choice, read_verdict
 from biobridge_rag.retrieval.linking import MAX_QUESTION, LinkedNode, NodeLinker
 from biobridge_rag.types import Answer, KnowledgeGraph, Node, Query, Retrieval, Usage
@@ -85,6 +85,7 @@ class Answerer:
         those of a choice, or what true and false are called; kind: open | choice | true_false, or "" to be read from the question.
         """
         question = question.strip()[:MAX_QUESTION]
+        queries = [replace(q, name=short(q.name)) if len(q.name) > MAX_NAME else q for q in queries]
         options = tuple(options) or options_of(question)
         yield AnswerEvent("status", "Reading the question")
         work = self._read(question, queries, history)
