@@ -24,8 +24,9 @@ DAMPING = 0.4
 class Adjacency:
     """For the node at position i, rows bounds[i] to bounds[i + 1] of the columns, sorted by neighbour and then kind.
 
-    bounds (n + 1,); other (m,): the neighbour's position; kind (m,): number of the undirected relation; edge (m,): the edge's position
-    in the graph's edge columns, in a direction that it is stored in; weight (m,): in (0, 1], the same from either end.
+    bounds (n + 1,); other (m,): the neighbour's position; kind (m,): number of the undirected relation, of which `names` has the name
+    without the types; edge (m,): the edge's position in the graph's edge columns, in a direction that it is stored in; weight (m,): in
+    (0, 1], the same from either end.
     """
 
     bounds: Indices
@@ -33,6 +34,7 @@ class Adjacency:
     kind: NDArray[np.int16]
     edge: NDArray[np.int32]
     weight: NDArray[np.float64]
+    names: tuple[str, ...]
 
     def rows(self, position: int) -> slice:
         return slice(int(self.bounds[position]), int(self.bounds[position + 1]))
@@ -53,8 +55,14 @@ def make_adjacency(graph: KnowledgeGraph, damping: float = DAMPING) -> Adjacency
     one, other = np.concatenate([low, high]), np.concatenate([high, low])
     order = np.lexsort((np.tile(kind, 2), other, one))
     bounds = np.searchsorted(one[order], np.arange(n + 1)).astype(np.int64)
-    columns = (other.astype(np.int32), np.tile(kind, 2).astype(np.int16), np.tile(edge, 2).astype(np.int32), np.tile(weight, 2))
-    return Adjacency(bounds, *(column[order] for column in columns))  # type: ignore[arg-type]
+    return Adjacency(
+        bounds,
+        other[order].astype(np.int32),
+        np.tile(kind, 2)[order].astype(np.int16),
+        np.tile(edge, 2)[order].astype(np.int32),
+        np.tile(weight, 2)[order],
+        tuple(name[0] for name in numbers),
+    )
 
 
 _MADE: dict[int, tuple[weakref.ref[KnowledgeGraph], Adjacency]] = {}
