@@ -41,7 +41,7 @@ class Adjacency:
 
 
 def make_adjacency(graph: KnowledgeGraph, damping: float = DAMPING) -> Adjacency:
-    """Reads the edge columns; a second for millions of edges. Edges from a node to itself are left out."""
+    """Reads the edge columns; seconds for millions of edges. Edges from a node to itself are left out."""
     n, names = len(graph.nodes), [(r.name, *sorted((str(r.head_type), str(r.tail_type)))) for r in graph.relations]
     numbers = {name: i for i, name in enumerate(sorted(set(names)))}
     kind = np.array([numbers[name] for name in names], np.int64)[graph.relation] if names else np.zeros(0, np.int64)
@@ -53,7 +53,7 @@ def make_adjacency(graph: KnowledgeGraph, damping: float = DAMPING) -> Adjacency
     degree = np.bincount(np.concatenate([kind * n + low, kind * n + high]), minlength=1).astype(np.float64)
     weight = (degree[kind * n + low] * degree[kind * n + high]) ** -damping
     one, other = np.concatenate([low, high]), np.concatenate([high, low])
-    order = np.lexsort((np.tile(kind, 2), other, one))
+    order = np.argsort((one * n + other) * max(len(numbers), 1) + np.tile(kind, 2))
     bounds = np.searchsorted(one[order], np.arange(n + 1)).astype(np.int64)
     return Adjacency(
         bounds,
