@@ -173,45 +173,55 @@ def compare_arms(by_arm: Mapping[str, Sequence[Record]], seed: int) -> list[dict
     A row: {"arm", "other", "over", "n", "accuracy_difference" (the arm's minus the other's), "ci", "p", "f1_difference", "f1_ci",
     "only_arm", "only_other": how many questions only one of the two got right}.
     """
-    out = []
-    kinds = sorted({r["kind"] for rows in by_arm.values() for r in rows})
+    known = {arm: {r["id"]: r for r in rows if r.get("right") is not None} for arm, rows in by_arm.items()}
+    kinds = sorted({r["kind"] for rows in known.values() for r in rows.values()})
     scopes = [
         ("all", None, None),
         ("answerable", "answerable", True),
         ("unanswerable", "answerable", False),
         *((k, "kind", k) for k in kinds),
     ]
-    for (at, (arm, mine)), (other_at, (other, theirs)) in itertools.combinations(enumerate(by_arm.items()), 2):
-        others = {r["id"]: r for r in theirs if r.get("right") is not None}
-        both = [(r, others[r["id"]]) for r in mine if r.get("right") is not None and r["id"] in others]
+    drawn: dict[tuple[str, ...], _Drawn] = {}
+    out = []
+    for (arm, mine), (other, theirs) in itertools.combinations(known.items(), 2):
+        both = sorted(mine.keys() & theirs.keys())
         for k, (over, field, value) in enumerate(scopes):
-            rows = [pair for pair in both if field is None or pair[0][field] == value]
-            if rows and (over == "all" or len(rows) < len(both)):
-                out.append({"arm": arm, "other": other, "over": over, **_compared(rows, [seed, at, other_at, k])})
+            ids = tuple(i for i in both if field is None or mine[i][field] == value)
+            if ids and (over == "all" or len(ids) < len(both)):
+                if ids not in drawn:
+                    drawn[ids] = _Drawn(known, ids, [seed, k])
+                out.append({"arm": arm, "other": other, "over": over, **drawn[ids].compared(arm, other)})
     return out
 
 
-def _compared(pairs: Sequence[tuple[Record, Record]], seed: Sequence[int]) -> dict[str, Any]:
-    """The comparison over some questions, each of which counts once; see comparison."""
-    sums = np.zeros((len(pairs), 2, 4))
-    for i, pair in enumerate(pairs):
-        sums[i, :, 0] = [float(r["right"]) for r in pair]
-        sums[i, :, 1] = [r["f1"] for r in pair]
-    table = PerHead("questions", np.arange(len(pairs)), np.ones(len(pairs)), sums, ("arm", "other"))
-    rng = np.random.default_rng(list(seed))
-    drawn = bootstrap([table], RESAMPLES, rng)
-    gaps, measured = drawn[:, 0] - drawn[:, 1], table.means[0] - table.means[1]
-    intervals = [[round(float(v), 6) for v in np.percentile(gaps[:, k], [2.5, 97.5])] for k in (0, 1)]
-    return {
-        "n": len(pairs),
-        "accuracy_difference": round(float(measured[0]), 6),
-        "ci": intervals[0],
-        "p": round(sign_flip_p([table], "arm", "other", RESAMPLES, rng), 6),
-        "f1_difference": round(float(measured[1]), 6),
-        "f1_ci": intervals[1],
-        "only_arm": sum(a["right"] and not b["right"] for a, b in pairs),
-        "only_other": sum(b["right"] and not a["right"] for a, b in pairs),
-    }
+class _Drawn:
+    """Some questions drawn anew, each counting once, for all arms that answered all of them; see comparison."""
+
+    def __init__(self, known: Mapping[str, Mapping[str, Record]], ids: Sequence[str], seed: Sequence[int]) -> None:
+        self.arms = [arm for arm, rows in known.items() if all(i in rows for i in ids)]
+        sums = np.zeros((len(ids), len(self.arms), 4))
+        for k, arm in enumerate(self.arms):
+            sums[:, k, 0] = [known[arm][i]["right"] for i in ids]
+            sums[:, k, 1] = [known[arm][i]["f1"] for i in ids]
+        self.seed = seed
+        self.table = PerHead("questions", np.arange(len(ids)), np.ones(len(ids)), sums, tuple(self.arms))
+        self.means = bootstrap([self.table], RESAMPLES, np.random.default_rng(list(seed)))
+
+    def compared(self, arm: str, other: str) -> dict[str, Any]:
+        at, of = self.arms.index(arm), self.arms.index(other)
+        gaps, measured = self.means[:, at] - self.means[:, of], self.table.means[at] - self.table.means[of]
+        accuracy, f1 = ([round(float(v), 6) for v in np.percentile(gaps[:, k], [2.5, 97.5])] for k in (0, 1))
+        gap = self.table.sums[:, at, 0] - self.table.sums[:, of, 0]
+        return {
+            "n": len(gap),
+            "accuracy_difference": round(float(measured[0]), 6),
+            "ci": accuracy,
+            "p": round(sign_flip_p([self.table], arm, other, RESAMPLES, np.random.default_rng([*self.seed, 1])), 6),
+            "f1_difference": round(float(measured[1]), 6),
+            "f1_ci": f1,
+            "only_arm": int((gap > 0).sum()),
+            "only_other": int((gap < 0).sum()),
+        }
 
 
 def _within(rank: int | None, k: int) -> bool:
