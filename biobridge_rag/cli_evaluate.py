@@ -13,7 +13,29 @@ from typing import Annotated, Any
 
 import typer
 
-from biobridge_rag.cli_shared import Graph, Home, Json, Progress, emit, note, opened_engine, settings
+from biobridge_rag.cli_shared import (
+    Bridge,
+    Cache,
+    ChromaUrl,
+    Device,
+    Engine,
+    Epochs,
+    Graph,
+    Home,
+    Json,
+    MoleculeEncoder,
+    Precision,
+    Progress,
+    ProteinEncoder,
+    RayAddress,
+    RemoteCode,
+    TextEncoder,
+    Weights,
+    emit,
+    note,
+    opened_engine,
+    settings,
+)
 from biobridge_rag.errors import InputError
 
 evaluate = typer.Typer(no_args_is_help=True, help="Measure retrieval on nodes that the graph has never seen, and question answering.")
@@ -45,6 +67,19 @@ def evaluate_retrieval(
     home: Home = None,
     fraction: Annotated[float, typer.Option(help="Share of the heads to hold out (not for relation and modality).")] = 0.1,
     seed: Annotated[int | None, typer.Option(help="Seed of the split and of training.")] = None,
+    protein_encoder: ProteinEncoder = None,
+    molecule_encoder: MoleculeEncoder = None,
+    text_encoder: TextEncoder = None,
+    weights: Weights = None,
+    precision: Precision = None,
+    remote_code: RemoteCode = None,
+    cache: Cache = None,
+    engine: Engine = None,
+    ray_address: RayAddress = None,
+    chroma_url: ChromaUrl = None,
+    bridge: Bridge = None,
+    epochs: Epochs = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """MRR and hits@k for each relation: all seen tails ranked, filtered, mean rank on ties, with intervals and paired tests."""
@@ -54,9 +89,14 @@ def evaluate_retrieval(
     if report is not None and report.exists() and not report.is_dir():
         raise InputError(f"The report folder {report} is a file.")
     methods = list(dict.fromkeys(name for b in baselines.split(",") if (name := b.strip())))
+    chosen = settings(
+        graph=graph, home=home, seed=seed, protein_encoder=protein_encoder, molecule_encoder=molecule_encoder, text_encoder=text_encoder,
+        weights=weights, precision=precision, remote_code=remote_code, cache=cache, engine=engine, ray_address=ray_address,
+        chroma_url=chroma_url, bridge=bridge, epochs=epochs, device=device,
+    )  # fmt: skip
     progress = Progress()
     try:
-        found = run(settings(graph=graph, home=home, seed=seed), unseen, split, methods, fraction, progress, hold_out, split_file)
+        found = run(chosen, unseen, split, methods, fraction, progress, hold_out, split_file)
     finally:
         progress.close()
     for reason, count in sorted(found["skipped"].items()):

@@ -22,7 +22,7 @@ import numpy as np
 
 from biobridge_rag.evaluation.comparison import PerHead, bootstrap, sign_flip_p
 from biobridge_rag.evaluation.qa_matching import Aliases, best_f1, first_right, normalised, right_names
-from biobridge_rag.qa.citations import sentences
+from biobridge_rag.qa.markdown import sentences
 
 Record = Mapping[str, Any]
 RESAMPLES = 10_000

@@ -1,239 +1,264 @@
-"""The numbered evidence: statements with the node they cite, their keys [1], [2], ..., how they are worded, and the check of a text.
+"""Holds a text against the evidence that it cites, sentence by sentence, and marks what the evidence does not support.
 
-Knows: nodes, edges, hits, Markdown. Does not know: questions, language models, where hits come from.
+Knows: statements, citations, what sentences claim. Does not know: questions, language models, where evidence comes from.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from biobridge_rag.graph.phrases import phrase
-from biobridge_rag.types import Citation, Node, NodeType, RetrievedNode, Triple
+from biobridge_rag.qa.assertions import CHANCE, HEDGE, NAMES, Claim, asserted, claims, clauses, covers, figures, name_like, telling
+from biobridge_rag.qa.markdown import KEY, keys_of, md_escape, sentences, spans
+from biobridge_rag.qa.markdown import md_plain as md_plain
+from biobridge_rag.qa.statements import TEXTS, Statement, percent
+from biobridge_rag.types import Citation, Node
 
-_KEY = re.compile(r"(?<!\\)\[(\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\]")
-_ABBREVIATION = re.compile(r"\b(?:al|pp?|e\.g|i\.e|vs|cf|approx|Dr|St|spp?|no|Fig|[A-Z])\.$")
-_SENTENCE_END = re.compile(r"(?<=[.!?])[*_\"')]*\s+(?=[*_\"'(]*[A-Z0-9])")
-_ABSTAINS = re.compile(
-    r"(?i)\b(?:(?:do|does|did|could|can) ?n[o']t (?:know|hold|say|contain|state|list|link|tell|answer|mention|include|show|find|cover)"
-    r"|cannot (?:be )?(?:say|said|tell|told|answer|answered|know|known|judge)|holds? (?:no|nothing)|there is no (?:evidence|edge|such)"
-    r"|no (?:evidence|node|edge|prediction|answer)|nothing in the (?:graph|evidence)|not in the (?:graph|evidence)|insufficient evidence)"
-)
-_HEDGE = re.compile(r"(?i)predict|probab|likel|may\b|might|could|possib|candidate|suggest|%|not (?:stated|known|in the graph)")
-_PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s?%")
-_COMMON_WORDS = "that this with from which have been were they them also into about graph evidence drug drugs protein"
-_COMMON = frozenset(_COMMON_WORDS.split())
-
-
-def md_escape(text: str) -> str:
-    """Text of a graph, file or user as Markdown that shows it letter by letter, on one line."""
-    text = "".join(c if c.isprintable() else " " for c in text)
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    text = re.sub(r"([\\`*_\[\]#|~$])", r"\\\1", text).replace("://", ":\\//")
-    text = re.sub(r"(?i)\bwww\.", lambda m: m.group()[:3] + r"\.", text)
-    return re.sub(r"^([-+]|\d+[.)])(?=\s)", r"\\\1", text)
-
-
-def md_plain(text: str, *, keys: bool = False) -> str:
-    """Markdown of an answer as the words in it: escapes undone, emphasis dropped, and the keys unless `keys` keeps them."""
-    text = re.sub(r"(?<!\\)[*`#]", "", text if keys else _KEY.sub("", text))
-    text = re.sub(r"\\([\\`*_\[\]#|~$/.\-+)])", r"\1", text)
-    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-
-
-def without_keys(text: str) -> str:
-    """The text on one line with [n] made (n), so that data cannot bring a key of its own."""
-    return re.sub(r"\[(\s*\d[\d\s,;]*)\]", r"(\1)", " ".join(text.split()))
-
-
-def percent(probability: float) -> str:
-    """A probability in [0, 1] as per cent: "62 %"; "under 1 %" and "over 99 %" at the ends."""
-    if probability < 0.01:
-        return "under 1 %"
-    return "over 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """One numbered line: kind about | known | predicted | similar, the node that it cites, and what it is said of.
-
-    `text` is a plain clause; `probability` in [0, 1] for predictions; `why` are the reasons of a prediction.
-    """
-
-    kind: str
-    node: Node
-    text: str
-    of: str = ""
-    source: str = ""
-    probability: float = 0.0
-    why: tuple[str, ...] = ()
-
-    def plain(self) -> str:
-        if self.kind == "predicted":
-            reasons = f" Why: {'; '.join(self.why)}." if self.why else ""
-            return f"predicted, probability {percent(self.probability)}, not stated in the graph: {self.text}.{reasons}"
-        return f"{self.kind}: {self.text}." + (f" Source: {self.source}." if self.source else "")
-
-
-def shortened(description: str, most: int = 700) -> str:
-    """A description on one line, cut at the end of a sentence (or a word) before `most` characters."""
-    text = " ".join(description.split())
-    if len(text) <= most:
-        return text
-    return text[: max(text.rfind(". ", 0, most) + 1, 0) or text.rfind(" ", 0, most)] if " " in text[:most] else text[:most]
-
-
-def about(node: Node) -> Statement:
-    description = shortened(node.description).rstrip(".")
-    return Statement("about", node, f"{node.name} ({node.id}) is a {node.type.label}" + (f". {description}" if description else ""))
-
-
-def known(triple: Triple) -> Statement:
-    """An edge, cited by its tail."""
-    text = phrase(triple.head, triple.relation.name, triple.tail)
-    return Statement("known", triple.tail, text, triple.head.name, triple.source)
-
-
-def predicted(name: str, node_type: NodeType, relation: str, hit: RetrievedNode, most: int = 3) -> Statement:
-    """A hit that no edge states, for a query of that name and type, with its strongest reasons."""
-    reasons = sorted((e for e in hit.evidence if e.kind != "edge"), key=lambda e: (e.kind != "analogue", -e.score))
-    text = phrase(Node("", node_type, name), relation, hit.node)
-    return Statement("predicted", hit.node, text, name, "", hit.probability, tuple(e.text.rstrip(".") for e in reasons[:most]))
-
-
-def similar(name: str, hit: RetrievedNode) -> Statement:
-    """A node near to a query of that name in the space of its encoder; the hit's score is the cosine, in [0, 1]."""
-    return Statement("similar", hit.node, f"{hit.node.name} is {percent(hit.score)} like {name}", name)
-
-
-@dataclass
-class Ledger:
-    """Statements in the order of the evidence; each node gets one key, by its first statement."""
-
-    statements: list[Statement] = field(default_factory=list)
-    _keys: dict[tuple[str, str], int] = field(default_factory=dict)
-
-    def add(self, statements: Iterable[Statement]) -> None:
-        for statement in statements:
-            if statement not in self.statements:
-                self.statements.append(statement)
-                self._keys.setdefault((statement.node.type.value, statement.node.id), len(self._keys) + 1)
-
-    def key(self, node: Node) -> str:
-        """The key "[n]" of a node, or "" where no statement cites it."""
-        number = self._keys.get((node.type.value, node.id))
-        return f"[{number}]" if number else ""
-
-    def of_kind(self, *kinds: str) -> list[Statement]:
-        return [s for s in self.statements if s.kind in kinds]
-
-    def markdown(self) -> str:
-        """Known, similar and predicted statements as lists, each item with its key, its source or its probability and reasons."""
-        parts = []
-        for kind, title in (
-            ("known", "**Known in the graph**"),
-            ("similar", "**Nearest by embedding**"),
-            ("predicted", "**Predicted by the model, not stated in the graph**"),
-        ):
-            items = [f"- **{md_escape(s.node.name)}** {self.key(s.node)}: {_item(s)}" for s in self.of_kind(kind)]
-            if items:
-                parts.append("\n".join([title, "", *items]))
-        return "\n\n".join(parts)
-
-    def lines(self) -> list[str]:
-        """The evidence as numbered plain lines, for a prompt; keys come only from here, brackets in data are made round."""
-        return [f"{self.key(s.node)} {without_keys(s.plain())}" for s in self.statements]
-
-    def citations(self) -> tuple[Citation, ...]:
-        nodes: dict[str, Node] = {}
-        edges: dict[str, list[str]] = {}
-        for s in self.statements:
-            nodes.setdefault(self.key(s.node), s.node)
-            if s.kind == "known":
-                edges.setdefault(self.key(s.node), []).append(s.text + (f" ({s.source})" if s.source else ""))
-        return tuple(Citation(key, n.id, n.name, n.url, tuple(edges.get(key, ()))) for key, n in nodes.items())
-
-
-def _item(s: Statement) -> str:
-    if s.kind == "predicted":
-        return "; ".join([f"probability {percent(s.probability)}", *map(md_escape, s.why)])
-    return md_escape(s.text) + (f" (source: {md_escape(s.source)})" if s.source else "")
+MARK = " (not supported by the evidence)"
+"""Stands at the end of an unsupported sentence, before its full stop. It is taken out of a text before the check, so that checking a
+marked text gives the same text, and a text cannot bring marks of its own."""
+_SHAPES = re.compile(r"\*\*[^*]+\*\*:?(?: \([^)]*\))?:?$|\W*(?:\*\*)?(?:final )?(?:answer|verdict)\W*:", re.IGNORECASE)
+_NAME = re.compile(f"[{NAMES}]")
+_HIDDEN, _EXEMPT = "\ue000", "\ue001"
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """`used`: citations of the text, by key; `unsupported`: sentences; `text` without keys that do not exist; how many those were."""
+    """`used`: citations of the text, by key; `unsupported`: sentences, without marks; `text`: without keys that do not exist, and with
+    MARK at the end of each unsupported sentence; n_removed: how many such keys there were; n_sentences: those that state something;
+    n_citations: keys in these, each once a sentence; n_supporting: how many of those stand for evidence that supports their sentence."""
 
     used: tuple[Citation, ...]
     unsupported: tuple[str, ...]
     text: str
     n_removed: int
+    n_sentences: int = 0
+    n_citations: int = 0
+    n_supporting: int = 0
 
 
-def check(text: str, citations: Sequence[Citation], evidence: Sequence[Statement]) -> Checked:
-    """Holds a text against the evidence, sentence by sentence.
+@dataclass(frozen=True, slots=True)
+class _Fact:
+    """One thing that a statement says: of which nodes, which relations, as a prediction or not."""
 
-    A sentence that states something is unsupported when it cites no existing key, when it shares no telling word with what
-    the cited evidence says, when it gives a per cent figure that the evidence does not, or when all that it cites is
-    predicted and it does not say so.
+    nodes: frozenset[int]
+    claims: frozenset[Claim]
+    predicted: bool
+
+
+def check(
+    text: str, citations: Sequence[Citation], evidence: Sequence[Statement], facts: Sequence[str] = (), english: bool = True
+) -> Checked:
+    """Holds a text against the evidence. A sentence that states something is supported when all of this is so:
+
+    it cites evidence that exists; each node of the evidence that it names, and each other name in it, stands in what it cites; each
+    relation that it states or denies is stated or denied there between nodes that it names, by a verb that says as much (a target is not
+    inhibited, an association no cause); its probabilities and shares are those of what it cites; it calls predictions predicted; and its
+    other telling words stand there too, half of them where it cites a description or a passage. Headings, lines that end with a colon and
+    the line of a verdict need no key but may not claim what no evidence does. Sentences that say that something is not known, questions,
+    and the plain sentences `facts` (what was not found, notes) need none. The words of a text that is not `english` are not compared.
     """
     keys = {c.key.strip("[]"): c for c in citations}
     n_removed = 0
 
     def keep(match: re.Match[str]) -> str:
         nonlocal n_removed
-        numbers = re.split(r"\s*[,;]\s*", match[1])
+        numbers = keys_of(match.group())
         existing = [n for n in numbers if n in keys]
         n_removed += len(numbers) - len(existing)
         return f"[{', '.join(existing)}]" if existing else ""
 
-    cleaned = re.sub(r" +(?=[.,;:!?])", "", re.sub(r"(?<=\S)  +", " ", _KEY.sub(keep, text)))
-    said = {c.key.strip("[]"): [s for s in evidence if (s.node.id, s.node.name) == (c.node_id, c.name)] for c in citations}
-    used: dict[str, Citation] = {}
-    unsupported = []
-    for sentence in sentences(cleaned):
-        cited = list(dict.fromkeys(n for m in _KEY.finditer(sentence) for n in re.split(r"\s*[,;]\s*", m[1])))
-        used.update({n: keys[n] for n in cited if n in keys})
-        if _states(sentence) and not _supported(sentence, [s for n in cited for s in said.get(n, ())]):
-            unsupported.append(" ".join(sentence.split()))
+    cleaned = re.sub(r" +(?=[.,;:!?])", "", re.sub(r"(?<=\S)  +", " ", KEY.sub(keep, text.replace(MARK, ""))))
+    judge = _Judge(citations, evidence, english)
+    used, unsupported, marks = dict[str, Citation](), list[str](), list[int]()
+    n_sentences = n_citations = n_supporting = 0
+    hidden = _hidden(cleaned, judge.wordings, facts)
+    for begin, end in spans(hidden):
+        cited = keys_of(cleaned[begin:end])
+        used.update({n: keys[n] for n in cited})
+        sentence = "".join(" " if sign == _EXEMPT else c for c, sign in zip(cleaned[begin:end], hidden[begin:end], strict=True))
+        heading = bool(re.search(r"^\s*#{1,6}\s+$", cleaned[cleaned.rfind("\n", 0, begin) + 1 : begin]))
+        verdict, supporting = judge.of(sentence, cited, heading)
+        if verdict is None:
+            continue
+        n_sentences, n_citations, n_supporting = n_sentences + 1, n_citations + len(cited), n_supporting + len(supporting)
+        if not verdict:
+            unsupported.append(" ".join(" ".join(sentences(cleaned[begin:end])).split()))
+            marks.append(end - len(re.search(r"\s*[.!|]?\s*$", cleaned[begin:end])[0]))  # type: ignore[index]
+    for at in reversed(marks):
+        cleaned = cleaned[:at] + MARK + cleaned[at:]
     order = sorted(used, key=int)
-    return Checked(tuple(used[n] for n in order), tuple(unsupported), cleaned, n_removed)
+    return Checked(
+        tuple(used[n] for n in order), tuple(unsupported), cleaned, n_removed, n_sentences, n_citations, n_supporting
+    )  # fmt: skip
 
 
-def sentences(text: str) -> list[str]:
-    """The sentences of a Markdown text; a list item is at least one; a key after the full stop belongs to what is before it."""
-    out: list[str] = []
-    for line in text.splitlines():
-        line = re.sub(r"^\s*(?:[-*+]|\d+[.)])\s+", "", line).strip()
-        line = re.sub(r"([.!?])((?:\s*\[\d[\d,; ]*\])+)", lambda m: f" {m[2].strip()}{m[1]}", line)
-        begin = 0
-        for match in _SENTENCE_END.finditer(line):
-            if _ABBREVIATION.search(line[begin : match.start()]):
-                continue
-            out.append(line[begin : match.end()].strip())
-            begin = match.end()
-        out.append(line[begin:].strip())
-    return [s for s in out if s]
+class _Judge:
+    """Judges one sentence at a time against one set of evidence."""
+
+    def __init__(self, citations: Sequence[Citation], evidence: Sequence[Statement], english: bool) -> None:
+        self.evidence, self.english = evidence, english
+        self.places: dict[str, set[int]] = {}
+        self.cited = {
+            c.key.strip("[]"): [i for i, s in enumerate(evidence) if any((n.id, n.name) == (c.node_id, c.name) for n in s.cites)]
+            for c in citations
+        }
+        numbers: dict[tuple[str, str], int] = {}
+        for s in evidence:
+            for node in (s.node, *s.nodes):
+                self._name(numbers.setdefault((node.type.value, node.id), len(numbers)), node)
+        for s in evidence:
+            if s.of and s.of not in self.places:
+                self.places[s.of] = self.places.get(s.of.casefold(), {len(numbers) + len(self.places)})
+        self.by_fold = {name.casefold(): found for name, found in self.places.items()}
+        forms = sorted((n for n in self.places if len(n) > 1), key=len, reverse=True)
+        self.names = re.compile("|".join(_form(n) for n in forms) or r"(?!)")
+        self.numbers = numbers
+        self.facts = [self._facts(s) for s in evidence]
+        self.stated = frozenset(c for facts in self.facts for fact in facts for c in fact.claims)
+        wordings = [w for s in evidence for w in (s.node.name, s.of, s.source, *s.why, *(n.name for n in s.nodes))]
+        wordings += [s.text for s in evidence if s.kind not in TEXTS]
+        self.wordings = wordings
+
+    def _name(self, number: int, node: Node) -> None:
+        for name in (node.name, node.id, *node.synonyms):
+            if name.strip():
+                self.places.setdefault(name.strip(), set()).add(number)
+
+    def masked(self, text: str) -> tuple[str, dict[str, set[int]]]:
+        """The text with a character of NAMES for each name of a node, and the nodes that each of these may mean."""
+        found: dict[str, set[int]] = {}
+
+        def mask(match: re.Match[str]) -> str:
+            sign = chr(0xE100 + len(found) % 6_000)
+            found[sign] = self.places.get(match.group()) or self.by_fold.get(match.group().casefold(), set())
+            return sign
+
+        return self.names.sub(mask, _NAME.sub(" ", text)), found
+
+    def _facts(self, s: Statement) -> list[_Fact]:
+        own = {self.numbers[s.node.type.value, s.node.id]}
+        if s.kind == "path" and len(s.nodes) == len(s.why) + 1:
+            numbers = [self.numbers[n.type.value, n.id] for n in s.nodes]
+            return [self._fact(clause, {*numbers[i : i + 2]}, False, search=False) for i, clause in enumerate(s.why)]
+        if s.kind == "path":
+            return [self._fact(clause, set(), False) for clause in s.text.split("; ")]
+        if s.kind in TEXTS:
+            return [self._fact(sentence, own, False) for sentence in (sentences(s.text) or [s.text])]
+        ends = {self.numbers[n.type.value, n.id] for n in s.nodes} | own | self.places.get(s.of, set())
+        is_predicted = s.kind == "predicted"
+        return [self._fact(s.text, ends, is_predicted, search=not s.nodes), *(self._fact(w, own, is_predicted) for w in s.why)]
+
+    def _fact(self, text: str, nodes: set[int], is_predicted: bool, search: bool = True) -> _Fact:
+        masked, found = self.masked(text)
+        named = {n for numbers in found.values() for n in numbers} if search else set()
+        return _Fact(frozenset(nodes | named), claims(masked), is_predicted)
+
+    def of(self, sentence: str, cited: Sequence[str], heading: bool) -> tuple[bool | None, set[str]]:
+        """Whether the evidence supports the sentence (None: it states nothing), and the keys that do."""
+        bare = md_plain(sentence).strip()
+        if not re.search(r"[^\W\d_]{2}", bare) or bare.endswith("?"):
+            return None, set()
+        masked, signs = self.masked(bare)
+        rest = asserted(masked)
+        found = {sign: signs[sign] for sign in _NAME.findall(rest)}
+        made = claims(rest)
+        if rest != masked and not (made or (cited and telling(rest))):
+            return None, set()
+        lead_in = bare.endswith(":") and len(bare.split()) <= 12
+        if not cited and (heading or lead_in or _SHAPES.match(sentence.strip())) and len(bare.split()) <= 20:
+            covered = all(covers(self.stated, c) for c in made) and not (made and name_like(rest))
+            return (None if covered else False), set()
+        by_key = {n: [fact for i in self.cited.get(n, ()) for fact in self.facts[i]] for n in cited}
+        statements = [self.evidence[i] for n in cited for i in self.cited.get(n, ())]
+        holding, meant = self._holding(rest, found, [f for facts in by_key.values() for f in facts])
+        if not statements or holding is None or not _figures_fit(bare, statements) or not self._words_fit(rest, statements, bool(found)):
+            return False, set()
+        if holding and all(f.predicted for f in holding) and not HEDGE.search(rest):
+            return False, set()
+        firm = {n for f in holding if not f.predicted for n in f.nodes}
+        if made and any(f.predicted for f in holding) and not (meant <= firm or HEDGE.search(rest)):
+            return False, set()
+        return True, {n for n in cited if any(f in holding for f in by_key[n]) or self._follows_name(sentence, n)}
+
+    def _holding(self, text: str, signs: dict[str, set[int]], facts: Sequence[_Fact]) -> tuple[list[_Fact] | None, set[int]]:
+        """The facts that hold the claims of a sentence that names these nodes, and the nodes that it can mean; None where a claim or
+        a node has no fact. What a clause claims of two nodes or more must be a fact of two of them."""
+        everywhere = {n for f in facts for n in f.nodes}
+        found = {sign: numbers & everywhere for sign, numbers in signs.items()}
+        if not all(found.values()):
+            return None, set()
+        meant = set[int]().union(*found.values())
+        made = claims(text)
+        if not made or not self.english:
+            return [f for f in facts if f.nodes & meant or not meant], meant
+        n_named = len({min(numbers) for numbers in found.values()})
+        holding = [f for f in facts if len(f.nodes & meant) >= min(2, n_named) and any(covers(f.claims, c) for c in made)]
+        held = {n for f in holding for n in f.nodes}
+        if any(not any(covers(f.claims, c) for f in holding) for c in made) or any(not numbers & held for numbers in found.values()):
+            return None, set()
+        for clause, stated in clauses(text):
+            here = [found[sign] for sign in _NAME.findall(clause)]
+            pair = set[int]().union(*here)
+            if len({min(numbers) for numbers in here}) > 1:
+                for claim in stated:
+                    if claim[0] != "linked" and not any(len(f.nodes & pair) > 1 and covers(f.claims, claim) for f in holding):
+                        return None, set()
+        return holding, meant
+
+    def _words_fit(self, text: str, statements: Sequence[Statement], named: bool) -> bool:
+        """Whether the telling words of a sentence, its names masked, stand in the statements: all, or half where those are texts."""
+        words = telling(text)
+        if not self.english:
+            return named
+        said = telling(" ".join(f"{s.node.name} {s.plain()} {s.of}" for s in statements))
+        strange = words - said
+        if not words and not named and not claims(text):
+            return any(CHANCE.search(text) for _ in statements)
+        if any(s.kind in TEXTS for s in statements):
+            return 2 * len(strange) <= len(words) and not name_like(text) - said
+        return not strange
+
+    def _follows_name(self, sentence: str, key: str) -> bool:
+        """Whether the key stands right after the name of its own node, to say which one is meant."""
+        names = {n.name for i in self.cited.get(key, ()) for n in self.evidence[i].cites}
+        spelled = "|".join(re.escape(form) for name in names if name for form in (md_escape(name), name))
+        return bool(spelled and re.search(rf"(?i)(?:{spelled})[*_]*(?: \([^()]*\))?\s*\[{key}\]", sentence))
 
 
-def _states(sentence: str) -> bool:
-    bare = md_plain(sentence).strip()
-    heading = sentence.startswith("#") or bool(re.fullmatch(r"\*\*[^*]+\*\*:?(?: \([^)]*\))?:?", sentence))
-    lead_in = bare.endswith(":") and len(bare.split()) <= 12 and not _KEY.search(sentence)
-    return bool(re.search(r"[A-Za-z]{2}", bare)) and not (bare.endswith("?") or heading or lead_in or _ABSTAINS.search(bare))
-
-
-def _supported(sentence: str, cited: Sequence[Statement]) -> bool:
-    if not cited:
+def _figures_fit(bare: str, statements: Sequence[Statement]) -> bool:
+    """Every share in the sentence is one of the statements; where it cites predictions and speaks of no likeness, a probability of them."""
+    given = figures(bare)
+    of_predictions = figures(" ".join(f"probability {percent(s.probability)}" for s in statements if s.kind == "predicted"))
+    elsewhere = figures(" ".join(s.plain() for s in statements if s.kind != "predicted"))
+    reasons = figures(" ".join(w for s in statements for w in s.why))
+    chances = re.findall(
+        r"(?i)(?:probability|chance|likelihood|confidence)\W+(?:(?:of|is|about|only)\W+)*((?:under |over )?[\d.]+ ?%?)", bare
+    )
+    given_chances = figures(" ".join(f"probability {c if '%' in c else float(c.strip('.') or 0)}" for c in chances if _is_share(c)))
+    if of_predictions and given_chances - of_predictions - elsewhere:
         return False
-    bare, said = md_plain(sentence), " ".join(f"{s.node.name} {s.plain()}" for s in cited)
-    if set(_PERCENT.findall(bare)) - set(_PERCENT.findall(said)):
-        return False
-    if all(s.kind in ("predicted", "similar") for s in cited if s.kind != "about") and any(s.kind == "predicted" for s in cited):
-        return bool(_HEDGE.search(bare))
-    return bool(_telling(bare) & _telling(said))
+    alike = reasons if re.search(r"(?i)like|similar|identi|resembl", bare) else frozenset()
+    return given <= of_predictions | elsewhere | alike
 
 
-def _telling(text: str) -> set[str]:
-    return {w for w in re.findall(r"[a-z0-9]+", text.lower()) if (len(w) > 3 or any(c.isdigit() for c in w)) and w not in _COMMON}
+def _is_share(text: str) -> bool:
+    return "%" in text or bool(re.fullmatch(r"0?\.\d+|1\.0+", text.strip().rstrip(".")))
+
+
+def _form(name: str) -> str:
+    """A name as a pattern: a short word of capitals, such as the symbol CAT, as it is; all others in any case."""
+    pattern = re.escape(name)
+    exact = name.isupper() and name.isalpha() and len(name) <= 5
+    return rf"(?<!\w){pattern}(?!\w)" if exact else rf"(?<!\w)(?i:{pattern})(?!\w)"
+
+
+def _hidden(text: str, wordings: Iterable[str], facts: Iterable[str]) -> str:
+    """The text, letter for letter as long, without the full stops inside of what the evidence quotes, and with `facts` blanked."""
+    for wording, blank in (*((f, _EXEMPT) for f in facts), *((w, _HIDDEN) for w in set(wordings) if re.search(r"[.!?]", w))):
+        for form in {md_escape(wording), wording}:
+            if len(form) > 2 and re.search(r"\w", form):
+                body = form.rstrip(".!?") if blank == _EXEMPT else form
+                text = text.replace(form, blank * len(body) + form[len(body) :])
+    return text

@@ -12,8 +12,9 @@ import pytest
 from biobridge_rag.errors import InputError, LLMError
 from biobridge_rag.qa.answering import Answerer, disarmed
 from biobridge_rag.qa.asking import Asked, read_question
-from biobridge_rag.qa.citations import check, md_plain
+from biobridge_rag.qa.citations import MARK, check
 from biobridge_rag.qa.llm import LanguageModel, LLMConfig
+from biobridge_rag.qa.markdown import md_plain
 from biobridge_rag.retrieval.linking import NodeLinker
 from biobridge_rag.types import Answer, Evidence, KnowledgeGraph, Node, NodeType, Query, Relation, Retrieval, RetrievedNode
 from tests.qa.openai_server import OpenAIServer
@@ -256,7 +257,7 @@ def test_a_model_gets_the_evidence_fenced_and_its_text_is_checked() -> None:
     assert kinds.count("token") >= 3 and kinds[-1] == "answer" and kinds.count("answer") == 1
     assert kinds.index("retrieval") < kinds.index("token")
     answer = events[-1].answer
-    assert answer is not None and answer.text == "Gefitinib targets EGFR [2]. It cures all."
+    assert answer is not None and answer.text == f"Gefitinib targets EGFR [2]. It cures all{MARK}."
     assert answer.unsupported == ("It cures all.",) and [c.node_id for c in answer.citations] == ["DB00317"]
     assert answer.model == "fake" and answer.notice == "1 citation of evidence that does not exist removed."
     (system, user) = model.sent[0]
