@@ -7,7 +7,7 @@ what needs one. A top prediction is right as qa_matching.right_names says; an an
 Intervals are percentile bootstrap intervals of 95 % over questions (Efron & Tibshirani 1993); arms are compared on the questions that
 both answered, drawn together, and p is that of the two-sided sign-flip test (see comparison).
 
-A citation is a key in a text. It is right when it stands for evidence that was shown and its sentence was not found unsupported; made-up
+A citation is a key in a sentence, each once. It is right when it stands for evidence that was shown and its sentence was not found unsupported; made-up
 keys, which were taken out of the text, count as wrong (after Gao et al. 2023, arXiv 2305.14627, whose judge of support is a model).
 """
 
@@ -22,13 +22,13 @@ import numpy as np
 
 from biobridge_rag.evaluation.comparison import PerHead, bootstrap, sign_flip_p
 from biobridge_rag.evaluation.qa_matching import Aliases, best_f1, first_right, normalised, right_names
-from biobridge_rag.qa.markdown import sentences
+from biobridge_rag.qa.citations import MARK
+from biobridge_rag.qa.markdown import keys_of, sentences
 
 Record = Mapping[str, Any]
 RESAMPLES = 10_000
 CUTOFFS = (1, 5, 10)
-_KEY = re.compile(r"(?<!\\)\[(\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\]")
-_HEADING = re.compile(r"#|\*\*[^*]+\*\*:?$")
+_HEADING = re.compile(r"\*\*[^*]+\*\*:?$")
 
 
 def score_record(record: Record, aliases: Aliases | None = None) -> dict[str, Any]:
@@ -67,14 +67,14 @@ def score_record(record: Record, aliases: Aliases | None = None) -> dict[str, An
 
 
 def _citations(record: Record) -> dict[str, int]:
-    text, unsupported = record["text"], {" ".join(s.split()) for s in record["unsupported"]}
+    text, unsupported = record["text"].replace(MARK, ""), {" ".join(s.split()) for s in record["unsupported"]}
     cited = {c["key"].strip("[]"): c for c in record["citations"]}
     shown = {(c["node_id"], c["name"]) for c in record.get("shown") or ()}
     n = right = dangling = not_shown = n_sentences = 0
     for sentence in sentences(text):
         n_sentences += bool(re.search(r"[^\W\d_]{2}", sentence)) and not _HEADING.match(sentence)
         supported = " ".join(sentence.split()) not in unsupported
-        for key in (k for m in _KEY.finditer(sentence) for k in re.split(r"\s*[,;]\s*", m[1])):
+        for key in keys_of(sentence):
             n += 1
             if key not in cited:
                 dangling += 1
