@@ -7,8 +7,9 @@ what needs one. A top prediction is right as qa_matching.right_names says; an an
 Intervals are percentile bootstrap intervals of 95 % over questions (Efron & Tibshirani 1993); arms are compared on the questions that
 both answered, drawn together, and p is that of the two-sided sign-flip test (see comparison).
 
-A citation is a key in a sentence, each once. It is right when it stands for evidence that was shown and its sentence was not found unsupported; made-up
-keys, which were taken out of the text, count as wrong (after Gao et al. 2023, arXiv 2305.14627, whose judge of support is a model).
+A citation is a key in a sentence, each once. It is right when it stands for evidence that was shown and its sentence was not found
+unsupported; made-up keys, which were taken out of the text, count as wrong (after Gao et al. 2023, arXiv 2305.14627, whose judge of
+support is a model).
 """
 
 from __future__ import annotations
