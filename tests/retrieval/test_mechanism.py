@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,8 @@ from biobridge_rag.retrieval.mechanism import mechanisms
 from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Relation
 
 P, D, S = NodeType.PROTEIN, NodeType.DRUG, NodeType.DISEASE
-ABL1, KIT, CYP, ALB = (Node(f"P{i}", P, name) for i, name in enumerate(("ABL1", "KIT", "CYP3A4", "ALB")))
+ABL1, CYP, ALB = (Node(f"P{i}", P, name) for i, name in enumerate(("ABL1", "CYP3A4", "ALB")))
+KIT = Node("P9", P, "KIT", synonyms=("stem cell growth factor receptor",))
 IMATINIB, DASATINIB, SUNITINIB, PLAIN = (Node(f"DB{i}", D, name) for i, name in enumerate(("imatinib", "dasatinib", "sunitinib", "plain")))
 CML, GIST, OTHER = (Node(f"S{i}", S, name) for i, name in enumerate(("CML", "GIST", "other")))
 NODES = (ABL1, KIT, CYP, ALB, IMATINIB, DASATINIB, SUNITINIB, PLAIN, CML, GIST, OTHER)
@@ -38,7 +41,7 @@ def test_the_target_that_the_disease_is_linked_to_comes_first() -> None:
     for disease, first, second in ((CML, ABL1, KIT), (GIST, KIT, ABL1)):
         found = mechanisms(GRAPH, IMATINIB, disease)
         assert [m.node for m in found[:2]] == [first, second] and {m.node for m in found[2:]} == {CYP, ALB}
-        assert found[0].score > found[1].score >= 0 and found[0].triple.relation.name == "target"
+        assert found[0].score > found[1].score > 0 and found[0].triple.relation.name == "target"
         assert found[0].paths[0].nodes[0] is first and found[0].paths[0].nodes[-1] is disease
         assert all(IMATINIB not in p.nodes for m in found for p in m.paths)
     assert found[0].paths[0].words == "KIT is associated with GIST"
@@ -53,13 +56,21 @@ def test_enzymes_come_after_targets_however_well_linked_and_only_where_there_is_
 
 def test_without_a_disease_what_other_drugs_on_the_protein_are_used_for_counts() -> None:
     found = mechanisms(GRAPH, IMATINIB)
-    assert {m.node for m in found[:2]} == {ABL1, KIT} and min(m.score for m in found[:2]) > 0
-    assert [(m.node, m.score) for m in found[2:]] == [(ALB, 0.0), (CYP, 0.0)] and not any(m.paths for m in found)
+    assert {m.node for m in found[:2]} == {ABL1, KIT} and min(m.counted for m in found[:2]) > 0
+    assert [(m.node, m.counted) for m in found[2:]] == [(ALB, 0.0), (CYP, 0.0)] and not any(m.paths for m in found)
+
+
+def test_a_protein_that_the_description_of_the_drug_names_comes_first_among_the_likes() -> None:
+    for described, first in (("Blocks the stem cell growth factor receptor.", KIT), ("An inhibitor of ABL1 kinase", ABL1)):
+        drug = replace(IMATINIB, description=described)
+        found = mechanisms(replace(GRAPH, nodes=tuple(drug if n is IMATINIB else n for n in NODES)), drug)
+        assert found[0].node.id == first.id and found[0].named == 1.0 and found[1].named < 0.5
+        assert found[0].score == pytest.approx(2 * (found[0].counted + 0.001))
 
 
 def test_what_has_no_mechanism() -> None:
     assert mechanisms(GRAPH, PLAIN, CML) == []
-    assert all(m.score == 0 or not m.paths for m in mechanisms(GRAPH, IMATINIB, OTHER))
+    assert all(not m.paths and not m.named for m in mechanisms(GRAPH, IMATINIB, OTHER))
     for drug, disease in ((ABL1, CML), (IMATINIB, KIT)):
         with pytest.raises(InputError, match="between a drug and a disease"):
             mechanisms(GRAPH, drug, disease)
