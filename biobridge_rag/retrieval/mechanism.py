@@ -24,7 +24,7 @@ _NO_PATH = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Mechanism:
-    """A protein of the drug: the edge from the drug to it, its score above 0 (higher is more telling), the two things that make it (counted,
+    """A protein of the drug: the edge from the drug to it, its score above 0 (higher is more telling), the two that make it (counted,
     at least 0; named, in [0, 1]), and the best paths from it to the disease, none where the graph links the two in no short way."""
 
     node: Node
