@@ -161,5 +161,9 @@ def _run(run: Run, concurrency: int) -> dict[str, Any]:
     return {
         "complete": len(run.records) == run.n_wanted, "stopped": run.stopped, "n_wanted": run.n_wanted, "n_records": len(run.records),
         "n_asked": run.n_asked, "n_from_earlier_runs": run.n_kept, "n_asked_again": run.n_dropped, "concurrency": concurrency,
-        "errors": dict(sorted(errors.items(), key=lambda e: (-e[1], e[0]))[:20]), "usage": run.usage.to_dict(),
+        "errors": dict(sorted(errors.items(), key=lambda e: (-e[1], e[0]))[:20]), "usage": _rounded(run.usage.to_dict()),
     }  # fmt: skip
+
+
+def _rounded(usage: dict[str, Any]) -> dict[str, Any]:
+    return usage | {"cost": None if usage["cost"] is None else round(usage["cost"], 6)}

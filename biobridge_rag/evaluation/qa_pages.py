@@ -87,7 +87,8 @@ def _row(record: Record, said: Sequence[str], arms: Sequence[str], place: Mappin
         for arm, s in zip(arms, said, strict=True)
     ]
     answers = _line("; ".join(record.get("answers") or []), 120)
-    return f'<tr><th scope="row">{_line(record["question"], 300)}</th><td class="answers">{answers}</td>{"".join(cells)}</tr>'
+    unable = "<br><small>the graph cannot answer it</small>" if record.get("answerable") is False else ""
+    return f'<tr><th scope="row">{_line(record["question"], 300)}{unable}</th><td class="answers">{answers}</td>{"".join(cells)}</tr>'
 
 
 def _card(record: Record, scored: Mapping[str, Any], at: int, place: Mapping[tuple[str, str], tuple[int, int]], arms: Sequence[str]) -> str:
@@ -103,7 +104,7 @@ def _card(record: Record, scored: Mapping[str, Any], at: int, place: Mapping[tup
         ("Unsupported", " | ".join(record.get("unsupported") or [])),
         ("Made-up citations", str(record["removed"]) if record.get("removed") else ""),
         ("Model", record.get("model", "")),
-        ("Cost", _cost(record)),
+        ("Time and cost", _cost(record)),
         ("Source", record.get("source", "")),
     ]
     lines = "".join(f"<dt>{name}</dt><dd>{_line(value)}</dd>" for name, value in facts if value)

@@ -31,7 +31,7 @@ def write_report(summary: Json, records: Sequence[Record], scored: Scored, direc
     DiskFullError."""
     arms = list(summary["arms"])
     pages = record_pages(records, arms, scored)
-    blocks = _contents(summary, records, scored, sorted(pages, key=lambda p: (p.startswith("differences"), p.rpartition("-")[0])))
+    blocks = _contents(summary, records, scored, list(pages))
     texts = {
         "report.md": markdown(title, blocks),
         "report.html": page(title, blocks),
@@ -175,12 +175,19 @@ def _abstention(arms: Mapping[str, Json]) -> list[Block]:
     if not any(a["abstention"][k] for a in arms.values() for k in ("right", "wrong", "missed")):
         return []
     columns: list[tuple[str, Callable[[Json], Cell]]] = [
-        ("abstained, cannot be answered", lambda a: Cell(f"{a['abstention']['right']:,}")),
-        ("answered, cannot be answered", lambda a: Cell(f"{a['abstention']['missed']:,}")),
-        ("abstained, can be answered", lambda a: Cell(f"{a['abstention']['wrong']:,}")),
-        ("share of abstentions that are right", lambda a: Cell(_number(a["abstention"]["precision"]))),
+        ("abstained rightly", lambda a: Cell(f"{a['abstention']['right']:,}")),
+        ("should have abstained", lambda a: Cell(f"{a['abstention']['missed']:,}")),
+        ("abstained wrongly", lambda a: Cell(f"{a['abstention']['wrong']:,}")),
+        ("precision", lambda a: Cell(_number(a["abstention"]["precision"]))),
     ]
-    return [Heading("Abstention"), _by_arm("Numbers of questions, by whether the graph can answer them.", arms, columns)]
+    return [
+        Heading("Abstention"),
+        _by_arm(
+            "Numbers of questions: to abstain is right where the graph cannot answer. Precision is the share of right abstentions.",
+            arms,
+            columns,
+        ),
+    ]
 
 
 def _citations(arms: Mapping[str, Json]) -> list[Block]:

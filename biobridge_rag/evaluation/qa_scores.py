@@ -7,8 +7,9 @@ what needs one. A top prediction is right as qa_matching.right_names says; an an
 Intervals are percentile bootstrap intervals of 95 % over questions (Efron & Tibshirani 1993); arms are compared on the questions that
 both answered, drawn together, and p is that of the two-sided sign-flip test (see comparison).
 
-A citation is a key in a text. It is right when it stands for evidence that was shown and its sentence was not found unsupported; made-up
-keys, which were taken out of the text, count as wrong (after Gao et al. 2023, arXiv 2305.14627, whose judge of support is a model).
+A citation is a key in a sentence, each once. It is right when it stands for evidence that was shown and its sentence was not found
+unsupported; made-up keys, which were taken out of the text, count as wrong (after Gao et al. 2023, arXiv 2305.14627, whose judge of
+support is a model).
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ import numpy as np
 
 from biobridge_rag.evaluation.comparison import PerHead, bootstrap, sign_flip_p
 from biobridge_rag.evaluation.qa_matching import Aliases, best_f1, first_right, normalised, right_names
-from biobridge_rag.qa.markdown import sentences
+from biobridge_rag.qa.citations import MARK
+from biobridge_rag.qa.markdown import keys_of, sentences
 
 Record = Mapping[str, Any]
 RESAMPLES = 10_000
 CUTOFFS = (1, 5, 10)
-_KEY = re.compile(r"(?<!\\)\[(\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\]")
-_HEADING = re.compile(r"#|\*\*[^*]+\*\*:?$")
+_HEADING = re.compile(r"\*\*[^*]+\*\*:?$")
 
 
 def score_record(record: Record, aliases: Aliases | None = None) -> dict[str, Any]:
@@ -67,14 +68,14 @@ def score_record(record: Record, aliases: Aliases | None = None) -> dict[str, An
 
 
 def _citations(record: Record) -> dict[str, int]:
-    text, unsupported = record["text"], {" ".join(s.split()) for s in record["unsupported"]}
+    text, unsupported = record["text"].replace(MARK, ""), {" ".join(s.split()) for s in record["unsupported"]}
     cited = {c["key"].strip("[]"): c for c in record["citations"]}
     shown = {(c["node_id"], c["name"]) for c in record.get("shown") or ()}
     n = right = dangling = not_shown = n_sentences = 0
     for sentence in sentences(text):
         n_sentences += bool(re.search(r"[^\W\d_]{2}", sentence)) and not _HEADING.match(sentence)
         supported = " ".join(sentence.split()) not in unsupported
-        for key in (k for m in _KEY.finditer(sentence) for k in re.split(r"\s*[,;]\s*", m[1])):
+        for key in keys_of(sentence):
             n += 1
             if key not in cited:
                 dangling += 1
@@ -173,45 +174,55 @@ def compare_arms(by_arm: Mapping[str, Sequence[Record]], seed: int) -> list[dict
     A row: {"arm", "other", "over", "n", "accuracy_difference" (the arm's minus the other's), "ci", "p", "f1_difference", "f1_ci",
     "only_arm", "only_other": how many questions only one of the two got right}.
     """
-    out = []
-    kinds = sorted({r["kind"] for rows in by_arm.values() for r in rows})
+    known = {arm: {r["id"]: r for r in rows if r.get("right") is not None} for arm, rows in by_arm.items()}
+    kinds = sorted({r["kind"] for rows in known.values() for r in rows.values()})
     scopes = [
         ("all", None, None),
         ("answerable", "answerable", True),
         ("unanswerable", "answerable", False),
         *((k, "kind", k) for k in kinds),
     ]
-    for (at, (arm, mine)), (other_at, (other, theirs)) in itertools.combinations(enumerate(by_arm.items()), 2):
-        others = {r["id"]: r for r in theirs if r.get("right") is not None}
-        both = [(r, others[r["id"]]) for r in mine if r.get("right") is not None and r["id"] in others]
+    drawn: dict[tuple[str, ...], _Drawn] = {}
+    out = []
+    for (arm, mine), (other, theirs) in itertools.combinations(known.items(), 2):
+        both = sorted(mine.keys() & theirs.keys())
         for k, (over, field, value) in enumerate(scopes):
-            rows = [pair for pair in both if field is None or pair[0][field] == value]
-            if rows and (over == "all" or len(rows) < len(both)):
-                out.append({"arm": arm, "other": other, "over": over, **_compared(rows, [seed, at, other_at, k])})
+            ids = tuple(i for i in both if field is None or mine[i][field] == value)
+            if ids and (over == "all" or len(ids) < len(both)):
+                if ids not in drawn:
+                    drawn[ids] = _Drawn(known, ids, [seed, k])
+                out.append({"arm": arm, "other": other, "over": over, **drawn[ids].compared(arm, other)})
     return out
 
 
-def _compared(pairs: Sequence[tuple[Record, Record]], seed: Sequence[int]) -> dict[str, Any]:
-    """The comparison over some questions, each of which counts once; see comparison."""
-    sums = np.zeros((len(pairs), 2, 4))
-    for i, pair in enumerate(pairs):
-        sums[i, :, 0] = [float(r["right"]) for r in pair]
-        sums[i, :, 1] = [r["f1"] for r in pair]
-    table = PerHead("questions", np.arange(len(pairs)), np.ones(len(pairs)), sums, ("arm", "other"))
-    rng = np.random.default_rng(list(seed))
-    drawn = bootstrap([table], RESAMPLES, rng)
-    gaps, measured = drawn[:, 0] - drawn[:, 1], table.means[0] - table.means[1]
-    intervals = [[round(float(v), 6) for v in np.percentile(gaps[:, k], [2.5, 97.5])] for k in (0, 1)]
-    return {
-        "n": len(pairs),
-        "accuracy_difference": round(float(measured[0]), 6),
-        "ci": intervals[0],
-        "p": round(sign_flip_p([table], "arm", "other", RESAMPLES, rng), 6),
-        "f1_difference": round(float(measured[1]), 6),
-        "f1_ci": intervals[1],
-        "only_arm": sum(a["right"] and not b["right"] for a, b in pairs),
-        "only_other": sum(b["right"] and not a["right"] for a, b in pairs),
-    }
+class _Drawn:
+    """Some questions drawn anew, each counting once, for all arms that answered all of them; see comparison."""
+
+    def __init__(self, known: Mapping[str, Mapping[str, Record]], ids: Sequence[str], seed: Sequence[int]) -> None:
+        self.arms = [arm for arm, rows in known.items() if all(i in rows for i in ids)]
+        sums = np.zeros((len(ids), len(self.arms), 4))
+        for k, arm in enumerate(self.arms):
+            sums[:, k, 0] = [known[arm][i]["right"] for i in ids]
+            sums[:, k, 1] = [known[arm][i]["f1"] for i in ids]
+        self.seed = seed
+        self.table = PerHead("questions", np.arange(len(ids)), np.ones(len(ids)), sums, tuple(self.arms))
+        self.means = bootstrap([self.table], RESAMPLES, np.random.default_rng(list(seed)))
+
+    def compared(self, arm: str, other: str) -> dict[str, Any]:
+        at, of = self.arms.index(arm), self.arms.index(other)
+        gaps, measured = self.means[:, at] - self.means[:, of], self.table.means[at] - self.table.means[of]
+        accuracy, f1 = ([round(float(v), 6) for v in np.percentile(gaps[:, k], [2.5, 97.5])] for k in (0, 1))
+        gap = self.table.sums[:, at, 0] - self.table.sums[:, of, 0]
+        return {
+            "n": len(gap),
+            "accuracy_difference": round(float(measured[0]), 6),
+            "ci": accuracy,
+            "p": round(sign_flip_p([self.table], arm, other, RESAMPLES, np.random.default_rng([*self.seed, 1])), 6),
+            "f1_difference": round(float(measured[1]), 6),
+            "f1_ci": f1,
+            "only_arm": int((gap > 0).sum()),
+            "only_other": int((gap < 0).sum()),
+        }
 
 
 def _within(rank: int | None, k: int) -> bool:

@@ -21,7 +21,8 @@ def question(n: int, **more: Any) -> Question:
 
 
 def answer(*prediction: str, text: str = "", abstained: bool = False, **more: Any) -> Answer:
-    return Answer("asked", text, abstained, *more.pop("citations", ((),)), (), (), "none", "0" * 64, prediction=prediction, **more)
+    given = {"citations": (), "unsupported": (), "retrieved": (), "model": "none", "prompt_sha256": "0" * 64} | more
+    return Answer(question="asked", text=text, abstained=abstained, prediction=prediction, **given)
 
 
 def citation(n: int, name: str = "", node_id: str = "") -> Citation:

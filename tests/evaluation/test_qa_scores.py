@@ -59,7 +59,10 @@ def test_the_right_node_in_the_evidence_counts_by_name_and_id() -> None:
 
 
 def test_citations_right_dangling_not_shown_made_up() -> None:
-    text = "**Known in the graph**\n\n- A binds B [1].\n- C is bad [2]. D is D [1, 7]. E is not there [3].\n\nNothing cited here."
+    text = (
+        "**Known in the graph**\n\n- A binds B [1].\n- C is bad [2] (not supported by the evidence). D is D [1, 7]. E is not there [3].\n\n"
+        "Nothing cited here (not supported by the evidence)."
+    )
     found = score_record(
         record(0, text=text, citations=cites(1, 2, 3), shown=cites(1, 2), unsupported=["C is bad [2].", "Nothing cited here."], removed=2)
     )
