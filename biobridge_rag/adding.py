@@ -5,6 +5,8 @@ the command line, how homes are built.
 
 The bridge and the fusion weights stay as they were trained. New edges count at once wherever the graph is read: as evidence, in the
 analogues' votes and in the bridge's attention. Additions are undone in reverse order only, since later ones may link to earlier ones.
+Of a type that an addition takes above MAX_PAIRS nodes, the table of similarities stays as it is and is not read: it counts again when
+that addition is undone.
 """
 
 from __future__ import annotations
@@ -41,12 +43,14 @@ from biobridge_rag.graph.additions import (
 )
 from biobridge_rag.graph.artefact import load_saved_graph
 from biobridge_rag.graph.extending import Extension, extend, shortened
+from biobridge_rag.graph.packed import read_bytes, unpacked
 from biobridge_rag.homes import Home, aligner_of, open_array, open_home
+from biobridge_rag.retrieval.likeness import ALIGNMENT
 from biobridge_rag.store.manifest import Manifest, read_manifest, writing
-from biobridge_rag.store.switching import FOLDER, Change, NewRows, Progress, Staging, carry_out, recover
-from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Vectors
+from biobridge_rag.store.switching import FOLDER, Change, NewRows, Staging, carry_out, recover
+from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Progress, Vectors
 
-MAX_BYTES = 500_000_000
+MAX_BYTES = 500_000_000  # of a file, and of what is packed in it
 _BLOCK = 2048
 _SHOWN = 5
 _LATER = "Delete the folder, run biobridge-rag build again and add the same files again."
@@ -54,7 +58,7 @@ _LATER = "Delete the folder, run biobridge-rag build again and add the same file
 
 @dataclass(frozen=True)
 class Given:
-    """Files of a user: proteins, molecules, nodes of any type, edges; see graph.additions for their forms."""
+    """Files of a user, plain or gzipped: proteins, molecules, nodes of any type, edges; see graph.additions for their forms."""
 
     fasta: Sequence[Path] = ()
     smiles: Sequence[Path] = ()
@@ -106,7 +110,7 @@ def add_to_home(path: Path, given: Given, progress: Progress, source: Source = A
         number = manifest.additions + 1 if changed else None
         report = Report(
             path, number, dict(new), extension.already, len(extension.recognised), len(extension.triples), extension.known_edges,
-            dict(sorted(tally.counts.items())), _lines(extension, number, tally),
+            dict(sorted(tally.counts.items())), (*_lines(extension, number, tally), *_beyond(home, new)),
         )  # fmt: skip
         if changed:
             _write(home, extension, report, sums, progress)
@@ -165,14 +169,15 @@ def _read(given: Given, tally: Tally, sums: list[dict[str, str]]) -> tuple[list[
         raise InputError("There is nothing to add.", "Give --fasta, --smiles, --csv or --triples.")
     for option in ("fasta", "smiles", "csv", "triples"):
         for path in getattr(given, option):
-            data, name = _bytes(path), one_line(path.name)[:100]
+            data, name = read_bytes(path, MAX_BYTES), one_line(path.name)[:100]
             sums.append({"option": option, "name": name, "sha256": hashlib.sha256(data).hexdigest()})
+            data = unpacked(data, name, MAX_BYTES)
             text, mine = decode(data, f"file {name}"), Tally()
             found: list[Any]
             if option == "fasta":
                 found = list(fasta_entries(split_fasta(text), clean_sequence, name, mine))
             elif option == "smiles":
-                sdf = path.suffix.lower() in (".sdf", ".sd", ".mol") or "M  END" in text
+                sdf = path.name.lower().removesuffix(".gz").endswith((".sdf", ".sd", ".mol")) or "M  END" in text
                 found = list(sdf_entries(data, name, mine) if sdf else smiles_entries(text, name, mine))
             elif option == "csv":
                 found = list(csv_entries(text, clean_sequence, name, mine))
@@ -185,13 +190,14 @@ def _read(given: Given, tally: Tally, sums: list[dict[str, str]]) -> tuple[list[
     return entries, stated
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise FileError(f"The file {path.name} is too large: at most {MAX_BYTES / 1e6:.0f} MB are read.")
-        return path.read_bytes()
-    except OSError as error:
-        raise FileError(f"The file {path} cannot be read: {error.strerror or error}.") from error
+def _beyond(home: Home, new: Mapping[str, int]) -> list[str]:
+    """A line for each type whose nodes are no longer aligned after this addition."""
+    return [
+        f"There are now more than {MAX_PAIRS:,} {t.label} nodes: they are compared by the cosines of their vectors, no longer by "
+        "alignment. The fusion weights were learned with alignments; a home built from a graph with these nodes learns its own."
+        for t, old in home.tables.items()
+        if len(old) <= MAX_PAIRS < len(old) + new.get(t.value, 0) and home.likeness[t].method == ALIGNMENT
+    ]
 
 
 def _lines(extension: Extension, number: int | None, tally: Tally) -> tuple[str, ...]:
@@ -269,21 +275,16 @@ class _Grown:
 
 
 def _grow(home: Home, graph: KnowledgeGraph, node_type: NodeType, new: Sequence[Node]) -> _Grown:
-    """Encodes and projects the new nodes of a type and compares them with all of it. Raises InputError where the encoder cannot."""
+    """Encodes and projects the new nodes of a type and, up to MAX_PAIRS nodes, compares them with all of it. Raises InputError where
+    the encoder cannot."""
     old, likeness, slug = home.tables[node_type], home.likeness[node_type], node_type.slug
-    if len(old) <= MAX_PAIRS < len(old) + len(new):
-        raise InputError(
-            f"The home {home.path} would have {len(old) + len(new):,} {node_type.label} nodes; above {MAX_PAIRS:,} they are compared in "
-            "another way.",
-            "Build a home from a graph that has them.",
-        )
     x, encoder = home.encode(node_type, [node.values for node in new]), home.encoders[node_type.modality]
     blocks = [home.bridge.project(x[i : i + _BLOCK], node_type.value) for i in range(0, len(x), _BLOCK)]
     frozen = np.concatenate([old, x])
     name = f"embeddings/{slug}-{content_key(encoder.id, _values(graph, node_type))}.npy"
     before = tuple(f"embeddings/{f.name}" for f in (home.path / "embeddings").glob(f"{slug}-*.npy") if f"embeddings/{f.name}" != name)
     among = None
-    if likeness.table_among is not None:
+    if likeness.table_among is not None and len(frozen) <= MAX_PAIRS:
         aligner = aligner_of(graph, node_type, encoder)
         rows = unit(x) @ unit(frozen).T if aligner is None else aligner.similarities([node.values[0] for node in new])
         among = _bordered(likeness.table_among, rows)
@@ -346,8 +347,8 @@ def _take_back(path: Path, manifest: Manifest, record: Mapping[str, Any], progre
         staging.array(f"embeddings/{slug}-{content_key(encoder_id, _values(kept, node_type))}.npy", open_array(found[0])[:n])
         gone.append(f"embeddings/{found[0].name}")
         staging.array(f"projections/{slug}.npy", open_array(path / "projections" / f"{slug}.npy")[:n])
-        if (file := path / "similarities" / f"{slug}.npy").exists():
-            staging.array(f"similarities/{slug}.npy", open_array(file)[:n, :n])
+        if (file := path / "similarities" / f"{slug}.npy").exists() and len(among := open_array(file)) > n:
+            staging.array(f"similarities/{slug}.npy", among[:n, :n])
     last = record["number"] == 1
     staging.graph(kept)
     staging.manifest(

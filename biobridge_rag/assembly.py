@@ -5,28 +5,33 @@ Knows: settings and all parts below. Does not know: the page, how results are pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from biobridge_rag.building import DEFAULT_ENCODERS, DEFAULT_EPOCHS, BuildOptions, OfficialTraining, build_home
+from biobridge_rag.building import DEFAULT_ENCODERS, DEFAULT_EPOCHS, BuildOptions, OfficialTraining, build_home, check_device
 from biobridge_rag.config import Settings
 from biobridge_rag.embedding import fill_cache, readable, rows_of, usable
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.weights import Source
 from biobridge_rag.errors import HomeMismatchError, InputError
 from biobridge_rag.homes import STAGES, Home, open_home
-from biobridge_rag.qa.answering import Answerer, AnswerEvent
+from biobridge_rag.qa.answering import Answerer, AnswerEvent, Texts
+from biobridge_rag.qa.arms import ARMS
+from biobridge_rag.qa.chat import Chat
+from biobridge_rag.qa.gathering import Retrieve
 from biobridge_rag.qa.llm import LanguageModel, LLMConfig
+from biobridge_rag.qa.referring import History
+from biobridge_rag.qa.shuffling import shuffle
+from biobridge_rag.retrieval.gene_names import match_gene
 from biobridge_rag.retrieval.linking import NodeLinker
 from biobridge_rag.retrieval.reading import QueryReader
 from biobridge_rag.retrieval.retriever import SIMILAR, Retriever
+from biobridge_rag.retrieval.texts import TextSearch, nearest_in
 from biobridge_rag.store.manifest import Manifest, read_manifest
-from biobridge_rag.types import Answer, Encoder, KnowledgeGraph, Modality, Node, NodeType, Query, Relation, Retrieval, Vectors
-
-Progress = Callable[[str, int, int], None]
+from biobridge_rag.types import Answer, Encoder, KnowledgeGraph, Modality, Node, NodeType, Progress, Query, Relation, Retrieval, Vectors
 
 # Which relation is meant when only the type of the answer is named, best first.
 _PREFERRED = ("target", "indication", "associated with", "interacts with", "enzyme", "transporter", "carrier")
@@ -155,16 +160,42 @@ class Engine:
             return None
         return LanguageModel(LLMConfig(model, settings.llm_base_url, settings.llm_api_key, settings.llm_timeout))
 
-    def ask(self, question: str, queries: Sequence[Query] = (), llm: str | None = None) -> Answer:
-        return self._answerer(llm).ask(question, queries)
+    def ask(
+        self, question: str, queries: Sequence[Query] = (), llm: str | None = None, *, options: Sequence[str] = (), kind: str = "",
+        arm: str = "full", history: History = (), chat: Chat | None = None,
+    ) -> Answer:  # fmt: skip
+        """The answer to a question; see ask_stream."""
+        return self._answerer(llm, arm, chat).ask(question, queries, history, options, kind)
 
     def ask_stream(
-        self, question: str, queries: Sequence[Query] = (), llm: str | None = None, history: Sequence[tuple[str, str, Sequence[Query]]] = ()
-    ) -> Iterator[AnswerEvent]:
-        return self._answerer(llm).ask_stream(question, queries, history)
+        self, question: str, queries: Sequence[Query] = (), llm: str | None = None, history: History = (), *, options: Sequence[str] = (),
+        kind: str = "", arm: str = "full", chat: Chat | None = None,
+    ) -> Iterator[AnswerEvent]:  # fmt: skip
+        """Events up to the answer. queries: what is attached; llm: a model's name, "none", or None for that of the settings; options: those
+        of a choice; kind: open | choice | true_false, or "" to be read from the question; arm: what the answer may rest on (qa.arms);
+        chat: a model in place of the one of the settings."""
+        return self._answerer(llm, arm, chat).ask_stream(question, queries, history, options, kind)
 
-    def _answerer(self, llm: str | None) -> Answerer:
-        return Answerer(self.graph, self.linker, self.retriever.retrieve, self.llm_of(self.settings, llm))
+    @cached_property
+    def texts(self) -> Texts:
+        """Search in the texts of the graph's nodes."""
+        search = TextSearch(self.graph, nearest_in(self.home.index, self.home.encode))
+
+        def found(text: str, k: int) -> list[tuple[Node, str]]:
+            return [(hit.node, hit.snippet) for hit in search.search(text, k)]
+
+        return Texts(found, lambda about, node: match_gene(about.description, node).score)
+
+    @cached_property
+    def _shuffled(self) -> tuple[KnowledgeGraph, Retrieve]:
+        return shuffle(self.graph, self.retriever.retrieve, self.settings.seed)
+
+    def _answerer(self, llm: str | None, arm: str, chat: Chat | None) -> Answerer:
+        if arm not in ARMS:
+            raise InputError(f"There is no arm {arm!r}.", f"Arms: {', '.join(ARMS)}.")
+        graph, retrieve = self._shuffled if ARMS[arm].shuffled else (self.graph, self.retriever.retrieve)
+        chat = chat if chat is not None else self.llm_of(self.settings, llm)
+        return Answerer(graph, self.linker, retrieve, chat, self.texts, ARMS[arm])
 
     def close(self) -> None:
         self.home.index.close()
@@ -213,7 +244,9 @@ def embed(settings: Settings, progress: Progress, *, only_missing: bool) -> dict
 
 
 def _readable_graph(settings: Settings) -> KnowledgeGraph:
-    return usable(load_graph_of(settings), _encoders(settings))
+    """Without what the encoders cannot read; what the cache, or a build of this home that was broken off, holds is not tried again."""
+    stores = [folder for folder in (settings.cache, settings.home_path / "embeddings" / "store") if folder is not None and folder.is_dir()]
+    return usable(load_graph_of(settings), _encoders(settings), stores)
 
 
 def _encoders(settings: Settings) -> dict[Modality, Encoder]:
@@ -222,8 +255,11 @@ def _encoders(settings: Settings) -> dict[Modality, Encoder]:
 
 def _encoder_names(settings: Settings) -> dict[Modality, str]:
     """By modality; a name that is a path is made absolute, for the home keeps it."""
-    chosen = {m: name or DEFAULT_ENCODERS[m] for m, name in chosen_encoders(settings).items()}
-    return {m: str(Path(name).resolve()) if Path(name).exists() else name for m, name in chosen.items()}
+    return {m: _kept_name(name or DEFAULT_ENCODERS[m]) for m, name in chosen_encoders(settings).items()}
+
+
+def _kept_name(name: str) -> str:
+    return str(Path(name).resolve()) if Path(name).exists() else name
 
 
 def _options(settings: Settings, train: bool, official: OfficialTraining | None) -> BuildOptions:
@@ -287,9 +323,10 @@ def open_engine(settings: Settings | None = None, progress: Progress | None = No
 
 def _check_fits(manifest: Manifest, settings: Settings) -> None:
     """Raises HomeMismatchError where a setting that was given is not what the home was built with."""
+    encoders = chosen_encoders(settings)
     pairs: dict[str, tuple[object, object]] = {
         "graph": (manifest.graph_name, settings.graph_name),
-        **{f"{m.value}_encoder": (manifest.encoder_names.get(m.value), name) for m, name in chosen_encoders(settings).items()},
+        **{f"{m.value}_encoder": (manifest.encoder_names.get(m.value), name and _kept_name(name)) for m, name in encoders.items()},
         "bridge": (manifest.bridge_kind, settings.bridge),
         "epochs": (manifest.epochs, settings.epochs),
         "seed": (manifest.seed, settings.seed),
@@ -313,19 +350,26 @@ def evaluate_retrieval(
     saved: Path | None = None,
 ) -> dict[str, Any]:
     """The report of `evaluate retrieval`: on nodes of `unseen`, ranked by the graph's home (built where it is missing), or on
-    heads held out of the graph, ranked by a bridge that is trained without them. Raises InputError in one line."""
+    heads held out of the graph, ranked by a bridge that is trained without them; "encoders" holds the encoders' ids by modality.
+    Raises InputError in one line."""
     from biobridge_rag.assessing import BASELINES, Trained, Training, assess, assess_split, history_of
     from biobridge_rag.evaluation.baselines import check_baselines
     from biobridge_rag.graph.splits import SPLITS
     from biobridge_rag.retrieval.scoring import TailScorer
 
     check_baselines(baselines, BASELINES)
+    check_device(settings.device)
     kind = settings.bridge or "default"
     training = Training(kind, settings.epochs or DEFAULT_EPOCHS[kind], settings.seed, settings.device)
     if unseen is None:
         if split not in SPLITS:
             raise InputError(f"There is no split {split!r}.", f"Valid names: {', '.join(SPLITS)}.")
-        return assess_split(_readable_graph(settings), _encoders(settings), split, what, fraction, baselines, training, progress, saved)
+        graph, names = _readable_graph(settings), _encoder_names(settings)
+        with rows_of(names, source_of(settings), settings.engine, settings.ray_address) as rows:
+            report = assess_split(
+                graph, _encoders(settings), split, what, fraction, baselines, training, progress, saved, settings.cache, rows
+            )
+        return report | {"skipped": {**graph.skipped, **report["skipped"]}}
     from biobridge_rag.graph.primekg import load_unseen
 
     manifest = read_manifest(settings.home_path)
@@ -343,7 +387,7 @@ def evaluate_retrieval(
             return engine.encode_nodes(node_type, [held.nodes[i] for i in positions])
 
         report = assess(trained, held, encode, baselines, training, progress, split="unseen")
-        return report | {"history": history_of(home.path / "bridge")}
+        return report | {"encoders": home.manifest.encoders, "history": history_of(home.path / "bridge")}
     finally:
         home.index.close()
 

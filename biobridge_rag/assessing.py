@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from biobridge_rag.building import train_parts
-from biobridge_rag.embedding import Progress, compare, embed
-from biobridge_rag.encoders.cache import encode_groups, load_centre
+from biobridge_rag.embedding import compare, embed
+from biobridge_rag.encoders.cache import KeptEncoder, Rows, encode_groups, load_centre
 from biobridge_rag.errors import InputError
 from biobridge_rag.evaluation.baselines import OURS, SIMPLE, KernelRidge, RetrieverScorer, check_baselines
 from biobridge_rag.evaluation.calibration import assess_calibration
@@ -29,7 +29,7 @@ from biobridge_rag.graph.splits import check_leakage, draw, hold_out, load_split
 from biobridge_rag.retrieval.fusion import Fusion
 from biobridge_rag.retrieval.likeness import Likeness
 from biobridge_rag.retrieval.scoring import TailScorer
-from biobridge_rag.types import Encoder, Indices, KnowledgeGraph, Modality, NodeType, Relation, Split, Vectors
+from biobridge_rag.types import Encoder, Indices, KnowledgeGraph, Modality, NodeType, Progress, Relation, Split, Vectors
 
 BASELINES = (*SIMPLE, *LEARNED, *KGE, "inverse")
 _UNTRAINED = ("relation", "modality")
@@ -127,16 +127,18 @@ def assess_split(
     training: Training,
     progress: Progress,
     saved: Path | None = None,
+    cache: Path | None = None,
+    made: Mapping[Modality, Rows] | None = None,
 ) -> dict[str, Any]:
     """Holds heads out of the graph as the split `name` says, trains on the rest and assesses on them. what: the relation or node
     type that the splits `relation` and `modality` hold out; saved: a file that the split is read from, or written to where it is
-    not there. Raises LeakageError where a held-out edge or near twin stayed, InputError for bad names and shares and for a file with
-    another split."""
+    not there; cache, made: as cache and rows in embedding.embed. The report also has the ids of the "encoders" by modality. Raises
+    LeakageError where a held-out edge or near twin stayed, InputError for bad names and shares and for a file with another split."""
     check_baselines(list(baselines), BASELINES)
     if not 0.0 < fraction <= 0.5:
         raise InputError(f"The share of heads to hold out must be above 0 and at most 0.5, not {fraction}.")
     with tempfile.TemporaryDirectory() as scratch:
-        tables = {t: np.asarray(x) for t, x in embed(graph, Path(scratch), encoders, progress).items()}
+        tables = {t: np.asarray(x) for t, x in embed(graph, Path(scratch), encoders, progress, cache, made).items()}
         if saved is not None and saved.exists():
             split = load_split(saved, graph)
             out = split.relation.key if split.relation else split.node_type
@@ -167,7 +169,8 @@ def assess_split(
             if held.rows is not None:
                 return np.asarray(kept[node_type][held.rows[positions]], dtype=np.float32)
             centre = load_centre(Path(scratch) / "embeddings", node_type.slug)
-            return encode_groups(encoders[node_type.modality], [held.unseen.nodes[i].values for i in positions], centre)
+            encoder = encoders[node_type.modality] if cache is None else KeptEncoder(encoders[node_type.modality], cache)
+            return encode_groups(encoder, [held.unseen.nodes[i].values for i in positions], centre)
 
         notes = []
         if leaked:
@@ -179,7 +182,11 @@ def assess_split(
             Trained(held.graph, kept, likeness, scorer, fusions), held.unseen, encode, baselines, training, progress,
             split=split.name, rows=held.rows, leaky=split.leaky, notes=notes,
         )  # fmt: skip
-        return report | {"history": history_of(Path(scratch) / "bridge")}
+        used = {t.modality for t in graph.by_type}
+        return report | {
+            "encoders": {m.value: encoder.id for m, encoder in sorted(encoders.items()) if m in used},
+            "history": history_of(Path(scratch) / "bridge"),
+        }
 
 
 def history_of(folder: Path) -> list[dict[str, Any]]:

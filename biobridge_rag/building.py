@@ -22,7 +22,7 @@ import numpy as np
 
 from biobridge_rag.bridge.model import load_bridge, save_bridge, unit
 from biobridge_rag.bridge.training import LeftOut, TrainingOptions, train_default
-from biobridge_rag.embedding import Engine, Progress, compare, embed, rows_of
+from biobridge_rag.embedding import Engine, compare, embed, rows_of
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.cache import save_array
 from biobridge_rag.encoders.weights import ANYWHERE, Source
@@ -36,7 +36,7 @@ from biobridge_rag.store.index import BRIDGE, FROZEN
 from biobridge_rag.store.manifest import Manifest, read_manifest, write_manifest, write_text, writing
 from biobridge_rag.store.server import ask, read_address
 from biobridge_rag.store.switching import recover
-from biobridge_rag.types import Bridge, KnowledgeGraph, Modality, NodeType, Relation, Vectors
+from biobridge_rag.types import Bridge, KnowledgeGraph, Modality, NodeType, Progress, Relation, Vectors
 
 TRAINED_ON = ("graph_sha256", "encoders", "bridge_kind", "seed", "epochs")
 DEFAULT_ENCODERS = {Modality.PROTEIN: "kmer", Modality.MOLECULE: "fingerprint", Modality.TEXT: "minilm-spelled"}
@@ -88,7 +88,7 @@ def build_home(graph: KnowledgeGraph, path: Path, options: BuildOptions, progres
     Raises HomeMismatchError where the home was built from something else, HomeLockedError where another process builds it,
     DiskFullError where there is no room: nothing that was finished is lost.
     """
-    _check_device(options.device)
+    check_device(options.device)
     if options.bridge != "official" and options.official != OfficialTraining():
         raise InputError("Patience, balance, negatives and a log folder are options of the official bridge.", "Add --bridge official.")
     encoders = {m: make_encoder(m, name, options.source) for m, name in sorted(options.encoders.items())}
@@ -148,7 +148,8 @@ def _with_additions(path: Path, manifest: Manifest, options: BuildOptions) -> Kn
     return load_saved_graph(path / "graph")
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raises InputError for a device that is not here."""
     if device != "cpu":
         import torch
 

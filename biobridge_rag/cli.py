@@ -20,7 +20,31 @@ import typer
 from biobridge_rag.cli_add import add
 from biobridge_rag.cli_evaluate import evaluate
 from biobridge_rag.cli_fetch import fetch
-from biobridge_rag.cli_shared import ChromaUrl, Device, Graph, Home, Json, Progress, Weights, emit, note, opened_engine, settings
+from biobridge_rag.cli_replay import replay
+from biobridge_rag.cli_shared import (
+    Bridge,
+    Cache,
+    ChromaUrl,
+    Device,
+    Engine,
+    Epochs,
+    Graph,
+    Home,
+    Json,
+    MoleculeEncoder,
+    Precision,
+    Progress,
+    ProteinEncoder,
+    RayAddress,
+    RemoteCode,
+    Seed,
+    TextEncoder,
+    Weights,
+    emit,
+    note,
+    opened_engine,
+    settings,
+)
 from biobridge_rag.errors import BiobridgeError, InputError
 
 app = typer.Typer(
@@ -32,24 +56,10 @@ app = typer.Typer(
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(fetch, name="fetch")
 app.command()(add)
+app.command()(replay)
 
 # Typer carries a Click of its own or uses the installed one, by its version; this is the base of its errors either way.
 _ClickException: type[Any] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
-
-
-ProteinEncoder = Annotated[str | None, typer.Option(help="kmer (default), an ESM-2 or ESM-1b model by name, or the path of one.")]
-MoleculeEncoder = Annotated[
-    str | None, typer.Option(help="fingerprint (default), chemberta, chemberta2, molformer, unimol, ORGANISATION/MODEL, or a folder.")
-]
-TextEncoder = Annotated[
-    str | None, typer.Option(help="minilm-spelled (default), biomedbert, sapbert, biolord, ORGANISATION/MODEL, or a folder.")
-]
-Precision = Annotated[str | None, typer.Option(help="fp32, fp16 or bf16 for foundation models; default fp16 on CUDA, fp32 on a CPU.")]
-RemoteCode = Annotated[bool | None, typer.Option("--remote-code", help="Run Python code that comes with weights (MoLFormer needs it).")]
-Cache = Annotated[Path | None, typer.Option(help="Folder of embeddings that several builds share; what is there is not encoded again.")]
-
-Engine = Annotated[str | None, typer.Option(help="What encodes: 'local', or 'ray' for actors on many cores, GPUs or machines.")]
-RayAddress = Annotated[str | None, typer.Option(help="With --engine ray: 'auto' or HOST:PORT of a cluster; default this machine.")]
 
 
 @app.command()
@@ -103,10 +113,10 @@ def build(
     engine: Engine = None,
     ray_address: RayAddress = None,
     chroma_url: ChromaUrl = None,
-    bridge: Annotated[str | None, typer.Option(help="'default' or 'official' (the architecture of the BioBridge authors).")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training heads.")] = None,
+    bridge: Bridge = None,
+    epochs: Epochs = None,
     device: Device = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    seed: Seed = None,
     train: Annotated[bool, typer.Option("--train", help="Train even where a bridge that ships with the package would fit.")] = False,
     patience: Annotated[int | None, typer.Option(help="Official bridge: epochs without a better validation MRR before it stops.")] = None,
     balance: Annotated[float | None, typer.Option(help="Official bridge: 0 draws triples as they come, 1 all relations alike.")] = None,

@@ -35,7 +35,7 @@ def add(
     device: Device = None,
     as_json: Json = False,
 ) -> None:
-    """Add your own nodes and edges to a built home, without building it again; list or undo what was added."""
+    """Add your own nodes and edges, from files that may be gzipped, to a built home, without building it again; list or undo that."""
     from biobridge_rag.adding import Given, add_to_home, additions
     from biobridge_rag.adding import undo as take_back
     from biobridge_rag.assembly import source_of

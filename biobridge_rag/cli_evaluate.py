@@ -13,10 +13,32 @@ from typing import Annotated, Any
 
 import typer
 
-from biobridge_rag.cli_shared import Graph, Home, Json, Progress, emit, note, settings
+from biobridge_rag.cli_shared import (
+    Bridge,
+    Cache,
+    ChromaUrl,
+    Device,
+    Engine,
+    Epochs,
+    Graph,
+    Home,
+    Json,
+    MoleculeEncoder,
+    Precision,
+    Progress,
+    ProteinEncoder,
+    RayAddress,
+    RemoteCode,
+    TextEncoder,
+    Weights,
+    emit,
+    note,
+    opened_engine,
+    settings,
+)
 from biobridge_rag.errors import InputError
 
-evaluate = typer.Typer(no_args_is_help=True, help="Measure retrieval on nodes that the graph has never seen.")
+evaluate = typer.Typer(no_args_is_help=True, help="Measure retrieval on nodes that the graph has never seen, and question answering.")
 
 
 @evaluate.command("retrieval")
@@ -45,6 +67,19 @@ def evaluate_retrieval(
     home: Home = None,
     fraction: Annotated[float, typer.Option(help="Share of the heads to hold out (not for relation and modality).")] = 0.1,
     seed: Annotated[int | None, typer.Option(help="Seed of the split and of training.")] = None,
+    protein_encoder: ProteinEncoder = None,
+    molecule_encoder: MoleculeEncoder = None,
+    text_encoder: TextEncoder = None,
+    weights: Weights = None,
+    precision: Precision = None,
+    remote_code: RemoteCode = None,
+    cache: Cache = None,
+    engine: Engine = None,
+    ray_address: RayAddress = None,
+    chroma_url: ChromaUrl = None,
+    bridge: Bridge = None,
+    epochs: Epochs = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """MRR and hits@k for each relation: all seen tails ranked, filtered, mean rank on ties, with intervals and paired tests."""
@@ -54,9 +89,14 @@ def evaluate_retrieval(
     if report is not None and report.exists() and not report.is_dir():
         raise InputError(f"The report folder {report} is a file.")
     methods = list(dict.fromkeys(name for b in baselines.split(",") if (name := b.strip())))
+    chosen = settings(
+        graph=graph, home=home, seed=seed, protein_encoder=protein_encoder, molecule_encoder=molecule_encoder, text_encoder=text_encoder,
+        weights=weights, precision=precision, remote_code=remote_code, cache=cache, engine=engine, ray_address=ray_address,
+        chroma_url=chroma_url, bridge=bridge, epochs=epochs, device=device,
+    )  # fmt: skip
     progress = Progress()
     try:
-        found = run(settings(graph=graph, home=home, seed=seed), unseen, split, methods, fraction, progress, hold_out, split_file)
+        found = run(chosen, unseen, split, methods, fraction, progress, hold_out, split_file)
     finally:
         progress.close()
     for reason, count in sorted(found["skipped"].items()):
@@ -94,6 +134,91 @@ def evaluate_pairs(
     for reason, count in sorted(found["skipped"].items()):
         note(f"left out: {count:,} x {reason}")
     _hand_out(found, out, as_json, _print_pairs)
+
+
+@evaluate.command("qa")
+def evaluate_qa(
+    questions: Annotated[
+        Path,
+        typer.Option(help="JSON lines, CSV or TSV (columns question, answers, options, ...), or PubMedQA's ori_pqal.json; plain or .gz."),
+    ],
+    arms: Annotated[
+        str, typer.Option(help="Comma-separated, what answers rest on: none, text, bridge, shuffled (a control), full.")
+    ] = "none,text,bridge,shuffled,full",
+    llm: Annotated[str | None, typer.Option(help="Model that writes the answers, or 'none'; default BIOBRIDGE_LLM_MODEL.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the records, the summary and the report; a broken-off run goes on in it.")] = Path(
+        "qa"
+    ),
+    home: Home = None,
+    graph: Graph = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Questions asked at once; default 8 with a language model, else 1.")
+    ] = None,
+    budget: Annotated[float | None, typer.Option(min=0, help="US dollars at which the run stops.")] = None,
+    token_budget: Annotated[int | None, typer.Option(min=0, help="Tokens at which the run stops, for models of unknown price.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many questions.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples behind intervals and tests.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Ask a file of questions in several arms: accuracy, citations, abstention, time and cost, with intervals and paired tests.
+    Broken off, even by kill -9, the same command goes on where it stopped and asks nothing twice."""
+    from contextlib import closing
+
+    from biobridge_rag.evaluation.qa import asking, check_arms, home_sha256
+    from biobridge_rag.evaluation.qa import evaluate_qa as run
+    from biobridge_rag.evaluation.qa_run import Budget
+    from biobridge_rag.evaluation.questions import read_questions
+
+    names, found = check_arms(arms.split(",")), read_questions(questions)
+    progress = _Asking()
+    with closing(opened_engine(home, graph)) as engine:
+        model = engine.llm_of(engine.settings, llm)
+        name = model.model if model else "none"
+        if model:
+            note(f"language model: {name} at {model.host}")
+        try:
+            summary = run(
+                asking(engine, name), found, names, out, llm=name, home=home_sha256(engine.home.manifest), graph=engine.graph, seed=seed,
+                concurrency=concurrency or (8 if model else 1), budget=Budget(budget, token_budget), limit=limit, progress=progress,
+                note=note,
+            )  # fmt: skip
+        finally:
+            progress.close()
+    note(f"{out}: records.jsonl, summary.json, report.html, report.md")
+    if as_json or not sys.stdout.isatty():
+        emit(summary)
+    else:
+        _print_arms(summary)
+
+
+class _Asking:
+    """Progress of a question run; what it has cost so far stands in lines of its own, at most ten."""
+
+    def __init__(self) -> None:
+        self._progress, self._said = Progress(), 0
+
+    def __call__(self, done: int, total: int, usage: Any) -> None:
+        self._progress("asking", done, total)
+        tenth, tokens = 10 * done // max(total, 1), usage.prompt_tokens + usage.completion_tokens
+        if tokens and tenth > self._said:
+            self._said = tenth
+            cost = f"${usage.cost:.4f}" if usage.cost is not None else "price not known"
+            note(f"so far: {usage.calls:,} calls ({usage.cached:,} from the cache), {tokens:,} tokens, {cost}")
+
+    def close(self) -> None:
+        self._progress.close()
+
+
+def _print_arms(summary: dict[str, Any]) -> None:
+    print(f"{'arm':<10} {'n':>6} {'accuracy':>9} {'interval':>15} {'answerable':>11} {'abstained, unanswerable':>24} {'failed':>7}")
+
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
+    for name, arm in summary["arms"].items():
+        ci = "-".join(share(v) for v in arm["ci"]) if arm["ci"] else "-"
+        able, unable = share(arm.get("answerable", {}).get("accuracy")), share(arm.get("unanswerable", {}).get("abstained"))
+        print(f"{name:<10} {arm['n']:>6,} {share(arm['accuracy']):>9} {ci:>15} {able:>11} {unable:>24} {arm['errors']:>7,}")
 
 
 def _check_out(out: Path | None) -> None:

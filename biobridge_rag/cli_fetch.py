@@ -92,7 +92,7 @@ def weights(
     out: Annotated[Path | None, typer.Option(help="Folder to write; default: the cache where encoders look.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Weights of a foundation model."""
+    """Weights of a foundation model, and the Python code that comes with some, which runs only with --remote-code."""
     from biobridge_rag.fetching.weights import fetch_weights
 
     _run(lambda progress: fetch_weights(name, out, progress), as_json)

@@ -17,12 +17,28 @@ Home = Annotated[Path | None, typer.Option(help="Folder of the built artefacts; 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Graph = Annotated[str | None, typer.Option(help="'starter' or a directory in PrimeKG's layout.")]
 
-
 Device = Annotated[str | None, typer.Option(help="'cpu' or 'cuda'.")]
 Weights = Annotated[
     Path | None, typer.Option(help="File or folder with the weights of foundation models; default: the caches of fair-esm and the hub.")
 ]
 ChromaUrl = Annotated[str | None, typer.Option(help="Chroma server that holds the index; 'embedded' for the home itself.")]
+
+ProteinEncoder = Annotated[str | None, typer.Option(help="kmer (default), an ESM-2 or ESM-1b model by name, or the path of one.")]
+MoleculeEncoder = Annotated[
+    str | None, typer.Option(help="fingerprint (default), chemberta, chemberta2, molformer, unimol, ORGANISATION/MODEL, or a folder.")
+]
+TextEncoder = Annotated[
+    str | None, typer.Option(help="minilm-spelled (default), biomedbert, sapbert, biolord, ORGANISATION/MODEL, or a folder.")
+]
+Precision = Annotated[str | None, typer.Option(help="fp32, fp16 or bf16 for foundation models; default fp16 on CUDA, fp32 on a CPU.")]
+RemoteCode = Annotated[bool | None, typer.Option("--remote-code", help="Run Python code that comes with weights (MoLFormer needs it).")]
+Cache = Annotated[Path | None, typer.Option(help="Folder of embeddings that several builds share; what is there is not encoded again.")]
+Engine = Annotated[str | None, typer.Option(help="What encodes: 'local', or 'ray' for actors on many cores, GPUs or machines.")]
+RayAddress = Annotated[str | None, typer.Option(help="With --engine ray: 'auto' or HOST:PORT of a cluster; default this machine.")]
+
+Bridge = Annotated[str | None, typer.Option(help="'default' or 'official' (the architecture of the BioBridge authors).")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training heads.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 
 
 class Progress:

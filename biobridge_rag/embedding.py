@@ -6,7 +6,7 @@ Knows: graphs, encoders, the files that a build keeps. Does not know: bridges, t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -27,20 +27,20 @@ from biobridge_rag.graph.parts import part
 from biobridge_rag.graph.primekg import UnseenNodes
 from biobridge_rag.homes import aligner_of, open_array
 from biobridge_rag.retrieval.likeness import Likeness
-from biobridge_rag.types import ChoosyEncoder, Encoder, KnowledgeGraph, Modality, NodeType, Vectors
+from biobridge_rag.types import ChoosyEncoder, Encoder, KnowledgeGraph, Modality, NodeType, Progress, Vectors
 
-Progress = Callable[[str, int, int], None]
 Engine = Literal["local", "ray"]
 _UNREAD = "that its encoder cannot read"
 
 
-def usable(graph: KnowledgeGraph, encoders: Mapping[Modality, Encoder]) -> KnowledgeGraph:
-    """The graph to build from: without the nodes that have a value which their encoder cannot use, counted by type in its `skipped`."""
+def usable(graph: KnowledgeGraph, encoders: Mapping[Modality, Encoder], kept: Sequence[Path] = ()) -> KnowledgeGraph:
+    """The graph to build from: without the nodes that have a value which their encoder cannot use, counted by type in its `skipped`.
+    kept: folders of stores; what has a vector there was used before and is not tried again."""
     keep, skipped = np.ones(len(graph.nodes), dtype=bool), Counter[str]()
     for node_type, positions in graph.by_type.items():
         encoder = encoders[node_type.modality]
         if isinstance(encoder, ChoosyEncoder):
-            refused = _refused(encoder, [graph.nodes[i].values for i in positions])
+            refused = _refused(encoder, [graph.nodes[i].values for i in positions], kept)
             keep[positions[refused]] = False
             skipped[f"{node_type.label} node {_UNREAD}"] += int(refused.sum())
     return graph if keep.all() else part(graph, keep, skipped, f"edge to a node {_UNREAD}")
@@ -58,11 +58,14 @@ def readable(unseen: UnseenNodes, encoders: Mapping[Modality, Encoder]) -> Unsee
     return replace(unseen, edges=edges, skipped=dict(skipped))
 
 
-def _refused(encoder: ChoosyEncoder, groups: Sequence[tuple[str, ...]]) -> NDArray[np.bool_]:
+def _refused(encoder: ChoosyEncoder, groups: Sequence[tuple[str, ...]], kept: Sequence[Path] = ()) -> NDArray[np.bool_]:
     """Whether a node's values (n,) hold one that the encoder cannot use."""
-    refused = encoder.unusable([value for group in groups for value in group])
-    owner = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
-    return np.isin(np.arange(len(groups)), owner[sorted(refused)])
+    values = list(dict.fromkeys(value for group in groups for value in group))
+    for folder in kept:
+        with EmbeddingStore(folder, encoder.id, encoder.dim) as store:
+            values = [values[i] for i in store.missing(values).tolist()]
+    bad = {values[i] for i in encoder.unusable(values)} if values else set()
+    return np.fromiter((not bad.isdisjoint(group) for group in groups), dtype=bool, count=len(groups))
 
 
 @contextmanager

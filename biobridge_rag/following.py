@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 from biobridge_rag.building import DEFAULT_EPOCHS, BuildOptions
-from biobridge_rag.embedding import Progress, embed
+from biobridge_rag.embedding import embed
 from biobridge_rag.encoders import make_encoder
 from biobridge_rag.errors import InputError
 from biobridge_rag.homes import STAGES
 from biobridge_rag.store.manifest import read_manifest
-from biobridge_rag.types import KnowledgeGraph
+from biobridge_rag.types import KnowledgeGraph, Progress
 
 _SECONDS = 0.5
 

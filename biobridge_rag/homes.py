@@ -151,7 +151,7 @@ def open_index(path: Path, manifest: Manifest, chroma_url: str = "") -> NodeInde
 
 def _likeness(graph: KnowledgeGraph, path: Path, node_type: NodeType, table: Vectors, encoder: Encoder) -> Likeness:
     aligner, file = aligner_of(graph, node_type, encoder), path / "similarities" / f"{node_type.slug}.npy"
-    among = open_array(file) if file.exists() else None
+    among = open_array(file) if file.exists() and len(table) <= MAX_PAIRS else None  # a longer table may have grown from a short one
     if (aligner is not None and among is None) or (among is not None and among.shape != (len(table), len(table))):
         raise HomeError(f"The home {path} lacks similarities between {node_type.label} nodes.", MEND)
     return Likeness(table, among, aligner)

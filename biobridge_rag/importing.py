@@ -22,14 +22,13 @@ from biobridge_rag.bridge.model import load_bridge, save_bridge
 from biobridge_rag.bridge.official import OfficialBridge
 from biobridge_rag.bridge.release import Release, graph_and_tables
 from biobridge_rag.building import VERSIONED, check_server, finish, index_nodes, sound, version_of
-from biobridge_rag.embedding import Progress
 from biobridge_rag.encoders.cache import content_key, save_array
 from biobridge_rag.encoders.released import ReleasedEncoder, released_encoders
 from biobridge_rag.errors import GraphFormatError, HomeMismatchError
 from biobridge_rag.graph.artefact import save_graph
 from biobridge_rag.homes import STAGES, placed
 from biobridge_rag.store.manifest import Manifest, read_manifest, write_manifest, write_text, writing
-from biobridge_rag.types import KnowledgeGraph, Modality, NodeType, Vectors
+from biobridge_rag.types import KnowledgeGraph, Modality, NodeType, Progress, Vectors
 
 
 def import_release(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
 Indices = NDArray[np.int64]
+Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, and how much there is
 
 
 class Modality(StrEnum):
@@ -168,10 +169,24 @@ class KnowledgeGraph:
         order = np.argsort(self.head, kind="stable")
         return order, np.searchsorted(self.head[order], np.arange(len(self.nodes) + 1))
 
+    @cached_property
+    def _by_tail(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        order = np.argsort(self.tail, kind="stable")
+        return order, np.searchsorted(self.tail[order], np.arange(len(self.nodes) + 1))
+
+    def edges_from(self, position: int) -> NDArray[np.int64]:
+        """Positions in the edge columns of the edges whose head is the node at `position`."""
+        order, bounds = self._by_head
+        return order[bounds[position] : bounds[position + 1]]
+
+    def edges_to(self, position: int) -> NDArray[np.int64]:
+        """The same for edges whose tail it is."""
+        order, bounds = self._by_tail
+        return order[bounds[position] : bounds[position + 1]]
+
     def triples_of(self, position: int) -> list[Triple]:
         """All edges whose head is the node at `position`."""
-        order, bounds = self._by_head
-        return [self.triple(int(e)) for e in order[bounds[position] : bounds[position + 1]]]
+        return [self.triple(int(e)) for e in self.edges_from(position)]
 
     def triple(self, edge: int) -> Triple:
         return Triple(
@@ -264,7 +279,7 @@ class Aligner(Protocol):
 
     def similarities(self, sequences: Sequence[str]) -> Vectors: ...
 
-    def table(self, progress: Callable[[str, int, int], None]) -> NDArray[np.float16]: ...
+    def table(self, progress: Progress) -> NDArray[np.float16]: ...
 
     def kept(self, rows: Indices) -> Aligner: ...
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import random
 import shutil
@@ -17,10 +19,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from biobridge_rag import adding
+from biobridge_rag import adding, embedding, homes
 from biobridge_rag.adding import Given, Report, add_to_home, additions, undo
 from biobridge_rag.assembly import Engine, open_engine
+from biobridge_rag.bridge import training
 from biobridge_rag.building import DEFAULT_ENCODERS, BuildOptions, build_home
+from biobridge_rag.chemistry import write_sdf
 from biobridge_rag.cli_add import add as add_command
 from biobridge_rag.config import Settings
 from biobridge_rag.encoders import make_encoder
@@ -407,12 +411,117 @@ def test_released_vectors_cannot_be_added_to(home: Path, files: Given) -> None:
     assert add_to_home(home, Given(triples=files.triples), silent).edges == 1, "edges among its nodes need no encoder"
 
 
-def test_a_type_may_not_grow_beyond_where_all_are_compared(home: Path, files: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+def limited(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Tables of all pairs only for types of at most so many nodes."""
+    for module in (adding, embedding, homes, training):
+        monkeypatch.setattr(module, "MAX_PAIRS", most)
+
+
+def likenesses(path: Path) -> dict[NodeType, str]:
+    opened = open_home(path)
+    opened.index.close()
+    assert all((like.table_among is None) == (len(like.table) > homes.MAX_PAIRS) for like in opened.likeness.values())
+    return {t: like.method for t, like in opened.likeness.items()}
+
+
+@pytest.mark.parametrize("most", [8, 4])
+def test_a_type_grows_where_not_all_pairs_are_compared(tmp_path: Path, files: Given, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """8 nodes of a type and more: the limit is passed by the first addition, or was passed when the home was built."""
+    limited(monkeypatch, most)
+    home = tmp_path / "home"
+    build_home(small_graph(), home, OPTIONS, silent)
+    built, held, tables = contents(home), counts(home), sorted((home / "similarities").glob("*"))
+    assert likenesses(home)[PROTEIN] == ("alignment" if most == 8 else "cosine") and len(tables) == (2 if most == 8 else 0)
+    opened = open_engine(Settings(home=home))
+    answers = [asked(opened, "P0", "gene/protein", SIMILAR), asked(opened, "P0", "drug", "target")]
+    opened.close()
+
+    report = add_to_home(home, files, silent)
+    once = contents(home)
+    assert any("no longer by alignment" in line for line in report.lines) == (most == 8)
+    more = Given([write(tmp_path / "q.fasta", f">NEW2\n{mutant(family(4), 9)}\n")])
+    assert not any("alignment" in line for line in add_to_home(home, more, silent).lines)
+    assert likenesses(home)[PROTEIN] == "cosine" and sorted((home / "similarities").glob("*")) == tables
+    assert {name: data for name, data in contents(home).items() if "similar" in name}.items() <= built.items(), "no table has grown"
+    opened = open_engine(Settings(home=home))
+    assert (
+        ids(asked(opened, "P0", "gene/protein", SIMILAR, 4))[0] == "NEW1"
+        and ids(asked(opened, "NEW2", "gene/protein", SIMILAR, 4))[0] == "P4"
+    )
+    assert asked(opened, "NEW1", "drug", "target", 1)[0]["id"] in ("new_drug", "D0")
+    found = opened.candidates(sequence=mutant(family(0), 11), to="drug", relation="target", top=4)
+    assert {hit.node.id for hit in found.hits} <= {"D0", "D1", "D2", "D3", "new_drug"}
+    opened.close()
+    assert build_home(small_graph(), home, OPTIONS, silent).additions == 2
+
+    assert undo(home, None, silent)["number"] == 2 and contents(home) == once
+    assert undo(home, None, silent)["number"] == 1 and contents(home) == built and counts(home) == held
+    assert likenesses(home)[PROTEIN] == ("alignment" if most == 8 else "cosine")
+    opened = open_engine(Settings(home=home))
+    assert [asked(opened, "P0", "gene/protein", SIMILAR), asked(opened, "P0", "drug", "target")] == answers
+    opened.close()
+
+
+def test_passing_the_limit_broken_off_is_carried_on(home: Path, files: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited(monkeypatch, 8)
     before = contents(home)
-    monkeypatch.setattr(adding, "MAX_PAIRS", 8)
-    with pytest.raises(InputError, match="would have 9 protein nodes; above 8"):
-        add_to_home(home, files, silent)
+    n = steps(lambda progress: add_to_home(Path(shutil.copytree(home, tmp_path / "other")), files, progress))
+    for work, step, left in ((add_to_home, n - 6, 1), (undo, n - 8, 0)):
+        with pytest.raises(Killed):
+            work(home, files if work is add_to_home else None, killing(step))  # type: ignore[operator]
+        assert not opens(home) and len(additions(home)) == left and opens(home)
     assert contents(home) == before
+
+
+# --- packed files ---------------------------------------------------------------------------------------------------------------------
+
+
+def packed(path: Path) -> Path:
+    """The same file as .gz in two members, as bgzip writes them."""
+    data = path.read_bytes()
+    out = path.with_name(path.name + ".gz")
+    out.write_bytes(gzip.compress(data[:20]) + gzip.compress(data[20:]))
+    return out
+
+
+def test_gzipped_files_are_read_as_plain_ones(small: Path, files: Given, tmp_path: Path) -> None:
+    sdf = write(tmp_path / "s.sdf", write_sdf([("CCCCCCCN", {"name": "amine"})]))
+    plain = replace(files, smiles=[*files.smiles, sdf], csv=[write(tmp_path / "n.csv", "id,type,name,value\nX,drug,other,CCCCO\n")])
+    zipped = Given(*([packed(path) for path in getattr(plain, option)] for option in ("fasta", "smiles", "csv", "triples")))
+    unnamed = replace(zipped, fasta=[Path(shutil.copy(zipped.fasta[0], tmp_path / "named.fasta"))])
+    graphs = []
+    for number, given in enumerate((plain, zipped, unnamed)):
+        home = Path(shutil.copytree(small, tmp_path / str(number)))
+        report = add_to_home(home, given, silent)
+        assert report.nodes == {"gene/protein": 1, "drug": 3} and report.edges == 2 and not report.left_out
+        opened = open_home(home)
+        opened.index.close()
+        graphs.append([(node.id, node.values) for node in opened.graph.nodes])
+    assert graphs[0] == graphs[1] == graphs[2]
+    record = additions(tmp_path / "1")[0]["files"][0]
+    assert record["name"] == "p.fasta.gz" and record["sha256"] == hashlib.sha256(zipped.fasta[0].read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(("spoil", "word"), [
+    (lambda data: data[:-12], "p.fasta.gz is cut off"),
+    (lambda data: data[:5], "p.fasta.gz is cut off"),
+    (lambda data: data[:-6] + bytes(6), "damaged gzip file"),
+    (lambda data: data[:10] + bytes(len(data) - 10), "damaged gzip file"),
+    (lambda data: data + b"more", "damaged gzip file"),
+    (lambda data: gzip.compress(data), "binary"),
+    (lambda _: gzip.compress(b""), "empty"),
+    (lambda _: gzip.compress(b">A\n" + b"A" * 2_000_000), "at most 1 MB are read"),
+])  # fmt: skip
+def test_a_bad_gzip_file_is_one_line(
+    home: Path, files: Given, spoil: Callable[[bytes], bytes], word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small file that unpacks to more than may be read is not unpacked beyond that."""
+    monkeypatch.setattr(adding, "MAX_BYTES", 1_000_000)
+    before, file = contents(home), packed(files.fasta[0])
+    file.write_bytes(spoil(gzip.compress(files.fasta[0].read_bytes())))
+    with pytest.raises(FileError, match=word) as found:
+        add_to_home(home, Given(fasta=[file]), silent)
+    assert contents(home) == before and "\n" not in str(found.value)
 
 
 # --- broken off, built again, damaged -------------------------------------------------------------------------------------------------
@@ -480,7 +589,7 @@ def test_a_process_that_dies_is_carried_on_by_the_next(home: Path, files: Given)
     code = """
 import os, sys
 from pathlib import Path
-from biobridge_rag import adding
+from biobridge_rag import adding, embedding, homes
 def progress(stage, done, total):
     if stage.startswith("putting") and done == 4:
         os._exit(9)

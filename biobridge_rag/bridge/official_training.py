@@ -23,9 +23,9 @@ from torch import distributed, nn
 from biobridge_rag.bridge.checkpoints import EpochRow, open_board, read_checkpoint, write_checkpoint, write_record
 from biobridge_rag.bridge.official import DROPOUT, HEADS, OfficialBridge, OfficialNetwork
 from biobridge_rag.bridge.official_objective import Objective, TrainingSet, filtered_mrr, hold_out, part_of
-from biobridge_rag.bridge.training import LeftOut, Progress
+from biobridge_rag.bridge.training import LeftOut
 from biobridge_rag.errors import InputError
-from biobridge_rag.types import Indices, KnowledgeGraph, Relation, Vectors
+from biobridge_rag.types import Indices, KnowledgeGraph, Progress, Relation, Vectors
 
 LEARNING_RATE, WEIGHT_DECAY, BATCH = 1.6e-3, 1e-4, 4096
 PRECISIONS = ("fp32", "bf16")

@@ -12,7 +12,7 @@ Knows: the graph's edges, embedding tables, torch. Does not know: encoders, the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -25,9 +25,8 @@ from biobridge_rag.bridge.model import POWER, KernelBridge, RelationWeights, ker
 from biobridge_rag.errors import InputError
 from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.graph.ranks import reciprocal_ranks
-from biobridge_rag.types import Indices, KnowledgeGraph, Relation, Vectors
+from biobridge_rag.types import Indices, KnowledgeGraph, Progress, Relation, Vectors
 
-Progress = Callable[[str, int, int], None]
 MAX_HEADS, SMALL = 8192, 2000
 MAX_PAIRS = 12_000  # nodes of a type up to which all pairs are compared: 12,000 x 12,000 halves take 288 MB
 _BATCH = 256

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import pairwise
@@ -25,12 +25,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biobridge_rag.types import Indices, Vectors
+from biobridge_rag.types import Indices, Progress, Vectors
 
 if TYPE_CHECKING:
     import pyopal
 
-Progress = Callable[[str, int, int], None]
 MATRIX, GAP_OPEN, GAP_EXTEND = "BLOSUM50", 11, 1  # the first residue of a gap costs 11, each further one 1
 _CHANCE = (-1.244, 0.1046, 3.087, 0.0350)
 _RARE = str.maketrans("UO", "CK")  # selenocysteine and pyrrolysine, which the matrix lacks, as what they stand for

@@ -27,12 +27,11 @@ from numpy.typing import NDArray
 
 from biobridge_rag.encoders.store import EmbeddingStore
 from biobridge_rag.errors import BiobridgeError, DiskFullError, HomeError
-from biobridge_rag.types import Encoder, Indices, Modality, Vectors
+from biobridge_rag.types import Encoder, Indices, Modality, Progress, Vectors
 
 _BLOCK = 1024
 _GROUPED_ROWS = 256
 _GROUPED_SECONDS = 10.0
-Progress = Callable[[str, int, int], None]
 Rows = Callable[[Encoder, Sequence[str]], Iterator[tuple[Indices, Vectors]]]
 
 
@@ -174,6 +173,20 @@ def fill(
     if grouped.added < len(wanted) and (lost := len(store.missing(values))):
         raise BiobridgeError(f"The encoder {encoder.id!r} gave no vector for {lost:,} of {len(wanted):,} values.")
     return len(wanted)
+
+
+class KeptEncoder:
+    """An encoder whose rows are kept in the store in `folder`, so that a value is encoded once."""
+
+    def __init__(self, encoder: Encoder, folder: Path) -> None:
+        self.id, self.modality, self.dim = encoder.id, encoder.modality, encoder.dim
+        self._encoder, self._folder = encoder, folder
+
+    def encode(self, values: Sequence[str]) -> Vectors:
+        """(n, dim). Raises as `fill`."""
+        with EmbeddingStore(self._folder, self.id, self.dim) as store:
+            fill(store, self._encoder, values)
+            return store.read(values)
 
 
 def _blocks(encoder: Encoder, values: Sequence[str]) -> Iterator[tuple[Indices, Vectors]]:

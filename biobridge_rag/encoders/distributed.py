@@ -24,10 +24,10 @@ from typing import Any, Self
 import numpy as np
 
 from biobridge_rag.encoders.batching import batches
-from biobridge_rag.encoders.cache import Progress, Rows, encoded, fill, silent
+from biobridge_rag.encoders.cache import Rows, encoded, fill, silent
 from biobridge_rag.encoders.store import EmbeddingStore
 from biobridge_rag.errors import BiobridgeError, HomeMismatchError, InputError
-from biobridge_rag.types import Encoder, Indices, Vectors
+from biobridge_rag.types import Encoder, Indices, Progress, Vectors
 
 # Characters of a batch: little is lost with a worker, yet Ray's cost of some 10 ms a batch stays small beside the encoder's.
 _CHARACTERS, _CHARACTERS_GPU, _FEWEST = 16_384, 131_072, 4_096

@@ -5,6 +5,7 @@ Knows: transformers and torch. Does not know: which models there are, what the v
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,7 +67,7 @@ def load(layout: Layout, source: Source) -> Network:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), **options)
         model, info = AutoModel.from_pretrained(str(folder), dtype=dtype, output_loading_info=True, **options, **chosen)
     except Exception as error:  # whatever the library, or the code that came with the weights, makes of a bad folder
-        raise _unreadable(folder, error, foreign) from error
+        raise unreadable(folder, error, foreign) from error
     missing = sorted(key for key in info["missing_keys"] if "pooler" not in key.split("."))
     if missing:
         raise InputError(
@@ -78,7 +79,8 @@ def load(layout: Layout, source: Source) -> Network:
     return Network(tokenizer, model.eval().to(source.device), rows, padding, tuple(i for i in ends if i is not None))
 
 
-def _unreadable(folder: Path, error: Exception, foreign: bool) -> InputError:
+def unreadable(folder: Path, error: Exception, foreign: bool) -> InputError:
+    """What the library says of a model folder that it cannot load, in one line. foreign: whether the folder's own code was run."""
     said = str(error).strip()
     if "Weights only load failed" in said:  # the library's own line advises to run the file
         return InputError(
@@ -95,7 +97,7 @@ def _unreadable(folder: Path, error: Exception, foreign: bool) -> InputError:
     return InputError(f"The model in {folder} cannot be loaded: {first}", "Fetch the model's folder again, whole.")
 
 
-class TransformerEncoder:
+class TransformerEncoder(ABC):
     """Values to unit vectors by the pooled last layer of a transformer. Constructing reads nothing; `id` and `dim` read the folder;
     the first `encode` loads the model. `id`: label, pooling, window, precision where it is not fp32, fingerprint of the files."""
 
@@ -106,10 +108,10 @@ class TransformerEncoder:
     def __init__(self, label: str, source: Source) -> None:
         self._label, self._source = label, source
 
-    @cached_property
+    @property
+    @abstractmethod
     def layout(self) -> Layout:
         """Raises InputError where the weights are nowhere or the folder is damaged."""
-        raise NotImplementedError
 
     @cached_property
     def id(self) -> str:
@@ -149,9 +151,9 @@ class TransformerEncoder:
             for rows in batches([len(t) for t in tokens], budget, most):
                 yield rows + start, self._vectors([tokens[i] for i in rows])
 
+    @abstractmethod
     def _refusal(self, value: str) -> InputError | None:
         """Why a value cannot be used, apart from its tokens."""
-        raise NotImplementedError
 
     def _too_long(self, value: str, length: int) -> InputError:
         """The error for a value of `length` tokens, or of none."""

@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 
 from biobridge_rag.errors import InputError
 from biobridge_rag.graph.incidence import incidence
-from biobridge_rag.types import Indices, KnowledgeGraph, NodeType, Relation, Vectors
+from biobridge_rag.types import Indices, KnowledgeGraph, NodeType, Progress, Relation, Vectors
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from biobridge_rag.graph.splits import HeldOut
     from biobridge_rag.retrieval.likeness import Heads
 
-Progress = Callable[[str, int, int], None]
 KGE = {
     "transe": "TransE",
     "transd": "TransD",

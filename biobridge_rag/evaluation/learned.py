@@ -33,12 +33,10 @@ from biobridge_rag.bridge.model import unit
 from biobridge_rag.errors import InputError
 from biobridge_rag.evaluation.learned_model import JOINT, Basis, Run, Setting, basis, project, query, split_nodes, tensor
 from biobridge_rag.graph.incidence import incidence
-from biobridge_rag.types import KnowledgeGraph, NodeType, Relation, Vectors
+from biobridge_rag.types import KnowledgeGraph, NodeType, Progress, Relation, Vectors
 
 if TYPE_CHECKING:
     from biobridge_rag.retrieval.likeness import Heads
-
-Progress = Callable[[str, int, int], None]
 
 
 SEARCH = (

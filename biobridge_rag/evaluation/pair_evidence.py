@@ -5,7 +5,7 @@ Knows: graphs, similarities between nodes, kernels. Does not know: files, encode
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,8 @@ from biobridge_rag.errors import InputError
 from biobridge_rag.graph.incidence import incidence
 from biobridge_rag.retrieval.analogues import K, votes
 from biobridge_rag.retrieval.likeness import Heads, Likeness
-from biobridge_rag.types import GO_TYPES, Indices, KnowledgeGraph, NodeType, Relation, Vectors
+from biobridge_rag.types import GO_TYPES, Indices, KnowledgeGraph, NodeType, Progress, Relation, Vectors
 
-Progress = Callable[[str, int, int], None]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 

@@ -31,9 +31,9 @@ from numpy.typing import NDArray
 from biobridge_rag.chemistry import inchikey, mol_or_none, parse_smiles
 from biobridge_rag.encoders.sequences import clean_sequence, printable
 from biobridge_rag.errors import FileError, InputError, MoleculeError, SequenceError
-from biobridge_rag.evaluation.pair_evidence import METHODS, Floats, Progress, Side, of_nodes
+from biobridge_rag.evaluation.pair_evidence import METHODS, Floats, Side, of_nodes
 from biobridge_rag.retrieval.likeness import Heads, Likeness
-from biobridge_rag.types import Indices, KnowledgeGraph, NodeType, Relation, Vectors
+from biobridge_rag.types import Indices, KnowledgeGraph, NodeType, Progress, Relation, Vectors
 
 Encode = Callable[[NodeType, list[str]], Vectors]
 

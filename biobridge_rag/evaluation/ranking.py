@@ -18,12 +18,11 @@ from biobridge_rag.evaluation.comparison import PerHead, compare
 from biobridge_rag.evaluation.metrics import METRICS, gains, mean_of, named
 from biobridge_rag.graph.ranks import block_ranks
 from biobridge_rag.retrieval.likeness import Heads
-from biobridge_rag.types import Indices, KnowledgeGraph, Node, NodeType, Relation, Vectors
+from biobridge_rag.types import Indices, KnowledgeGraph, Node, NodeType, Progress, Relation, Vectors
 
 if TYPE_CHECKING:
     from biobridge_rag.graph.primekg import UnseenNodes
 
-Progress = Callable[[str, int, int], None]
 Encode = Callable[[NodeType, list[int]], Vectors]
 MIN_HEADS = 20
 OURS = ("fused", "bridge")

@@ -129,6 +129,7 @@ def _measured(report: Json, methods: Sequence[str]) -> list[Block]:
         ("Relations", f"{len(rows):,}, each direction apart; {len(over):,} enter the macro mean"),
         ("Test triples", f"{triples:,}"),
         ("Methods", ", ".join(methods) or "none"),
+        *((f"Encoder of {modality} values", name) for modality, name in (report.get("encoders") or {}).items()),
     )
     notes = [Paragraph(str(note), "note") for note in report.get("notes") or []]
     return [Heading("What was measured"), Facts(facts), *notes]

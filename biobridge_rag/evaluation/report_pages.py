@@ -11,6 +11,7 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from biobridge_rag.evaluation.report_figures import clean, inline
 
@@ -65,7 +66,14 @@ class Figure:
     caption: str
 
 
-Block = Heading | Paragraph | Facts | Table | Figure
+@dataclass(frozen=True)
+class Links:
+    """Files beside the document: (what each is, its place relative to it)."""
+
+    items: Sequence[tuple[str, str]]
+
+
+Block = Heading | Paragraph | Facts | Table | Figure | Links
 _MARKUP = re.compile(r"([\\`*\[\]|~$])|(?<![A-Za-z0-9])(_)|(_)(?![A-Za-z0-9])")
 _ENTITY = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?[A-Za-z0-9]+;)")
 TIED = "≈"
@@ -86,6 +94,8 @@ def markdown(title: str, blocks: Sequence[Block]) -> str:
                 parts.append(_line_start(_mark(block.text)))
             case Facts():
                 parts.append("\n".join(f"- **{_mark(name)}:** {_mark(value)}" for name, value in block.items))
+            case Links():
+                parts.append("\n".join(f"- [{_mark(name)}]({quote(place)})" for name, place in block.items))
             case Figure():
                 parts.append(f"![{_mark(block.caption)}](figures/{block.name}.svg)")
             case Table():
@@ -116,7 +126,7 @@ def _mark_cell(cell: str | Cell, notes: bool) -> str:
 def page(title: str, blocks: Sequence[Block]) -> str:
     """The document as one HTML file: no scripts, no network, figures in place, light or dark as the reader has it."""
     body = "\n".join(_block(b) for b in blocks)
-    return _PAGE.format(title=html.escape(clean(title)), style=_STYLE, body=body)
+    return _PAGE.format(title=html.escape(clean(title)), style=STYLE, body=body)
 
 
 def _block(block: Block) -> str:
@@ -132,6 +142,9 @@ def _block(block: Block) -> str:
             return f'<p class="{block.kind}">{text(block.text)}</p>' if block.kind else f"<p>{text(block.text)}</p>"
         case Facts():
             return f"<dl>{''.join(f'<dt>{text(name)}</dt><dd>{text(value)}</dd>' for name, value in block.items)}</dl>"
+        case Links():
+            items = [f'<li><a href="{quote(place)}">{text(name)}</a></li>' for name, place in block.items]
+            return f"<ul>{''.join(items)}</ul>"
         case Figure():
             caption = text(block.caption)
             drawing = inline(block.svg).replace("<svg ", f'<svg role="img" aria-label="{caption}" ', 1)
@@ -176,7 +189,7 @@ _PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1f2328; --soft: #59636e; --line: #d8dee4; --shade: #f2f5f8;
   --red: #b3151d; --pink: #fdeced; --accent: #0b5cad; }
 @media (prefers-color-scheme: dark) { :root { --paper: #14181d; --ink: #e3e8ed; --soft: #9aa5b1; --line: #343c45;
@@ -206,6 +219,7 @@ td small { display: block; color: var(--soft); font-size: 0.78rem; }
 figure { margin: 1.5rem 0; }
 figure svg { display: block; width: var(--width); height: auto; max-width: 100%; }
 details { margin: 1.25rem 0; }
+a { color: var(--accent); }
 summary { cursor: pointer; color: var(--accent); font-size: 0.95rem; padding: 0.25rem 0; }
 @media (max-width: 40rem) { main { padding: 2rem 1rem 3rem; } h1 { font-size: 1.6rem; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: 0.6rem; }

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biobridge_rag.errors import DiskFullError, FetchError
-from biobridge_rag.fetching.http import GO_ON, Again, Http, Progress, check_answer, short
+from biobridge_rag.fetching.http import GO_ON, Again, Http, check_answer, short
+from biobridge_rag.types import Progress
 
 if TYPE_CHECKING:
     import httpx

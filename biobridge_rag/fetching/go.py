@@ -18,10 +18,10 @@ from pathlib import Path
 
 from biobridge_rag.errors import FileError
 from biobridge_rag.fetching.downloads import download
-from biobridge_rag.fetching.http import Http, Progress
+from biobridge_rag.fetching.http import Http
 from biobridge_rag.fetching.records import Entry, Licence, Outcome, check_ours, current, describe, fetching_into, write_csv, write_record
 from biobridge_rag.fetching.tables import graph_nodes
-from biobridge_rag.types import NodeType
+from biobridge_rag.types import NodeType, Progress
 
 GO_BASIC = "https://current.geneontology.org/ontology/go-basic.obo"
 LICENCE = Licence("CC BY 4.0", "https://geneontology.org/docs/go-citation-policy/")

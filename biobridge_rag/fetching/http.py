@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
 T = TypeVar("T")
-Progress = Callable[[str, int, int], None]
 
 USER_AGENT = f"biobridge-rag/{__version__}"
 CONNECT_SECONDS = 5.0
@@ -203,7 +202,7 @@ def check_answer(response: httpx.Response) -> None:
     body = next(response.iter_bytes(4096), b"").decode(errors="replace")
     if status in _WORTH_ANOTHER:
         error = AnswerError(f"{_host(url)} is busy or down (HTTP {status}).", f"Try again later. {GO_ON}", status, body)
-        raise Again(error, _seconds(response.headers.get("Retry-After", "")))
+        raise Again(error, seconds_to_wait(response.headers.get("Retry-After", "")))
     if status in (404, 410):
         raise AnswerError(f"{short(url)} has gone (HTTP {status}).", "It may have moved: look on the site.", status, body)
     if status in (401, 403):
@@ -218,7 +217,7 @@ def _refuse_unsafe_redirect(response: httpx.Response) -> None:
             raise FetchError(f"{response.url.host} sends to {short(str(to))}, which is not followed: it is less safe.")
 
 
-def _seconds(retry_after: str) -> float:
+def seconds_to_wait(retry_after: str) -> float:
     """A Retry-After header (seconds or a date) in seconds; 0 for none."""
     if retry_after.strip().isdigit():
         return float(retry_after)

@@ -19,7 +19,7 @@ from typing import Any
 
 from biobridge_rag.errors import FetchError
 from biobridge_rag.fetching.downloads import Saved, download
-from biobridge_rag.fetching.http import Http, Progress
+from biobridge_rag.fetching.http import Http
 from biobridge_rag.fetching.licences import (
     check_licensed,
     keep_commercial_edges,
@@ -28,6 +28,7 @@ from biobridge_rag.fetching.licences import (
 )
 from biobridge_rag.fetching.records import Entry, Licence, Outcome, check_ours, current, describe, fetching_into, write_csv, write_record
 from biobridge_rag.graph.tables import Files, Row
+from biobridge_rag.types import Progress
 
 DATAVERSE = "https://dataverse.harvard.edu"
 DOI = "doi:10.7910/DVN/IXA7BM"

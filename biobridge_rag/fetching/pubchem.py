@@ -17,11 +17,11 @@ from typing import Any
 
 from biobridge_rag.chemistry import mol_or_none
 from biobridge_rag.errors import FetchError
-from biobridge_rag.fetching.http import AnswerError, Http, Progress
+from biobridge_rag.fetching.http import AnswerError, Http
 from biobridge_rag.fetching.records import Licence, Outcome
 from biobridge_rag.fetching.tables import Found, Table, complete, graph_nodes
 from biobridge_rag.graph.tables import Files, Row
-from biobridge_rag.types import NodeType
+from biobridge_rag.types import NodeType, Progress
 
 PUBCHEM = "https://pubchem.ncbi.nlm.nih.gov"
 LICENCE = Licence("no restriction by NCBI; a contributor's own terms may apply", "https://www.ncbi.nlm.nih.gov/home/about/policies/#data")

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from biobridge_rag.fetching.http import Progress
 from biobridge_rag.fetching.records import Journal, Licence, Outcome, current, describe, fetching_into, read_record, write_csv, write_record
 from biobridge_rag.graph.tables import Files, Row
+from biobridge_rag.types import Progress
 
 COLUMNS = ("node_id", "node_type", "node_name", "node_source")
 

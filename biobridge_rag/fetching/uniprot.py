@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 
 from biobridge_rag.encoders.sequences import clean_sequence
 from biobridge_rag.errors import FetchError, InputError, SequenceError
-from biobridge_rag.fetching.http import Http, Progress
+from biobridge_rag.fetching.http import Http
 from biobridge_rag.fetching.records import Licence, Outcome
 from biobridge_rag.fetching.tables import Found, Table, complete, graph_nodes
 from biobridge_rag.graph.tables import Row
-from biobridge_rag.types import NodeType
+from biobridge_rag.types import NodeType, Progress
 
 UNIPROT = "https://rest.uniprot.org"
 LICENCE = Licence("CC BY 4.0", "https://www.uniprot.org/help/license")

@@ -15,8 +15,10 @@ from biobridge_rag.encoders.language import TEXT_NAMES
 from biobridge_rag.encoders.weights import WEIGHT_FILES, checkpoint_folder, esm_urls
 from biobridge_rag.errors import BiobridgeError, FetchError, InputError
 from biobridge_rag.fetching.downloads import download, saying_disk_full
-from biobridge_rag.fetching.http import CONNECT_SECONDS, Http, Progress
+from biobridge_rag.fetching.http import CONNECT_SECONDS, Http
+from biobridge_rag.fetching.model_code import code_files
 from biobridge_rag.fetching.records import Entry, Licence, Outcome, current, describe, fetching_into, read_record, write_record
+from biobridge_rag.types import Progress
 
 MIT = "MIT"
 ESM_LICENCE = Licence(MIT, "https://github.com/facebookresearch/esm/blob/main/LICENSE")
@@ -30,6 +32,7 @@ LICENCES = {
     "facebook/esm2_t33_650M_UR50D": MIT,
     "sentence-transformers/all-MiniLM-L6-v2": "Apache-2.0",
 }
+CODE = "code that comes with the model: it runs only with --remote-code; read it first"
 HUB = "https://huggingface.co"
 _BESIDE = re.compile(r"([\w.-]+\.(json|txt|model)|README\.md|LICENSE[\w.-]*|[\w.-]+_Pooling/config\.json)")
 _SAFE = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json")
@@ -41,7 +44,7 @@ def fetch_weights(
     name: str, folder: Path | None = None, progress: Progress | None = None, *, http: Http | None = None, endpoint: str | None = None
 ) -> Outcome:
     """Fetches the weights `name`, as an encoder is named: an ESM model of fair-esm, the short name of a text or molecule model, or
-    ORGANISATION/MODEL of the hub, into `folder` or the library's own cache.
+    ORGANISATION/MODEL of the hub, into `folder` or the library's own cache. Python code that a model needs comes with it, as files only.
 
     Raises InputError for any other name, and for Uni-Mol without a folder; FetchError in one line where it cannot be fetched.
     """
@@ -93,30 +96,39 @@ def _fetch_hub(name: str, folder: Path | None, progress: Progress | None, endpoi
     card = info.card_data.get("license") if info.card_data is not None else None
     url = f"{endpoint or HUB}/{name}"
     licence = Licence(LICENCES.get(name) or str(card or "not stated: see the model's page"), url)
-    if folder is not None and all(current(folder, file, revision) is not None for file in files):
-        return Outcome(folder, kept={file: e for file in files if (e := current(folder, file, revision)) is not None})
+    if folder is not None:
+        there = sorted({*files, *(() if only else code_files(folder, name, listed)[0])})
+        if all(current(folder, file, revision) is not None for file in there):
+            return Outcome(folder, kept={file: e for file in there if (e := current(folder, file, revision)) is not None})
     if progress is not None:
         progress(f"fetching {name}", 0, len(files))
-    with _saying_hub(name), saying_disk_full(folder or Path(name)):
-        place = snapshot_download(
-            name,
-            revision=revision,
-            local_dir=folder,
-            allow_patterns=[_literal(f) for f in files],
-            etag_timeout=CONNECT_SECONDS,
-            endpoint=endpoint,
-        )
-    if lacking := [file for file in files if not (Path(place) / file).is_file()]:
-        raise FetchError(f"The hub did not give all of {name}: {lacking[0]} is missing.", _NO_HUB)
+    pending, files, absent = files, [], list[str]()
+    while pending:
+        with _saying_hub(name), saying_disk_full(folder or Path(name)):
+            place = Path(
+                snapshot_download(
+                    name, revision=revision, local_dir=folder, allow_patterns=[_literal(f) for f in pending],
+                    etag_timeout=CONNECT_SECONDS, endpoint=endpoint,
+                )
+            )  # fmt: skip
+        if lacking := [file for file in pending if not (place / file).is_file()]:
+            raise FetchError(f"The hub did not give all of {name}: {lacking[0]} is missing.", _NO_HUB)
+        files += pending
+        code, absent = ([], []) if only else code_files(place, name, listed)
+        pending = sorted(set(code) - set(files))
     if progress is not None:
         progress(f"fetching {name}", len(files), len(files))
+    notes = dict.fromkeys((file for file in files if file.endswith(".py")), CODE)
+    if absent:
+        notes["config.json"] = f"it asks for code that is not fetched: {', '.join(absent)}"
     entries = {
-        file: describe(Path(place) / file, name, f"{url}/resolve/{revision}/{file}", licence, options=revision) for file in sorted(files)
+        file: describe(place / file, name, f"{url}/resolve/{revision}/{file}", licence, options=revision, note=notes.get(file, ""))
+        for file in sorted(files)
     }
     if folder is not None:
         with fetching_into(folder):
             write_record(folder, entries)
-    return Outcome(Path(place), entries)
+    return Outcome(place, entries)
 
 
 def wanted_files(listed: Sequence[str]) -> list[str]:

@@ -27,3 +27,10 @@ def edge_numbers(graph: KnowledgeGraph, relation: Relation) -> sparse.csr_matrix
 
 def _shape(graph: KnowledgeGraph, relation: Relation) -> tuple[int, int]:
     return len(graph.by_type[NodeType(relation.head_type)]), len(graph.by_type[NodeType(relation.tail_type)])
+
+
+def linked(graph: KnowledgeGraph, position: int, name: str, node_type: NodeType) -> frozenset[int]:
+    """Positions of the nodes of a type that edges of that name link to the node at `position`, whichever way they are stated."""
+    found = {int(graph.tail[e]) for e in graph.edges_from(position) if graph.relations[graph.relation[e]].name == name}
+    found |= {int(graph.head[e]) for e in graph.edges_to(position) if graph.relations[graph.relation[e]].name == name}
+    return frozenset(p for p in found if graph.nodes[p].type is node_type)

@@ -23,7 +23,7 @@ from biobridge_rag.graph.links import node_url
 from biobridge_rag.graph.tables import Files, Row
 from biobridge_rag.types import Indices, KnowledgeGraph, Node, NodeType, Relation
 
-Progress = Callable[[str], None]
+Say = Callable[[str], None]
 
 _RESIDUES = frozenset("ABCDEFGHIKLMNOPQRSTUVWXYZ")
 _TYPES = tuple(NodeType)
@@ -65,7 +65,7 @@ _TABLES = {
 }
 
 
-def load_graph(directory: Path, name: str | None = None, progress: Progress | None = None) -> KnowledgeGraph:
+def load_graph(directory: Path, name: str | None = None, progress: Say | None = None) -> KnowledgeGraph:
     """The graph in `directory`; `name` (the directory's, where none is given) is also the source of edges that state none.
 
     Nodes come sorted by type and id, relations by key, edges by relation, head and tail, so the order of the rows does not
@@ -149,7 +149,7 @@ def _most(skipped: Counter[str]) -> str:
 
 
 def _read_nodes(
-    files: Files, skipped: Counter[str], known: Callable[[str, str], bool], say: Progress
+    files: Files, skipped: Counter[str], known: Callable[[str, str], bool], say: Say
 ) -> tuple[tuple[Node, ...], dict[tuple[str, str], int]]:
     """The usable nodes sorted by type and id, and for each listed (type, id) its position or why it has none."""
     files.path("kg")
@@ -281,7 +281,7 @@ class _Edges:
 
 
 def _read_edges(
-    files: Files, resolve: Callable[[tuple[str, str]], int], source: str, unknown: str, skipped: Counter[str], say: Progress
+    files: Files, resolve: Callable[[tuple[str, str]], int], source: str, unknown: str, skipped: Counter[str], say: Say
 ) -> _Edges:
     """Streams kg.csv. `resolve` gives a node's position, or why it has none; `source` stands where the file states none."""
     path = files.path("kg")

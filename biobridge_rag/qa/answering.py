@@ -8,27 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal
 
 from biobridge_rag.errors import LLMError
-from biobridge_rag.qa.asking import WH, YES_NO, by_rules, read_question
+from biobridge_rag.qa.arms import FULL, Arm
+from biobridge_rag.qa.asking import WH, YES_NO, kind_of, options_of
+from biobridge_rag.qa.assertions import ABSTAINS
+from biobridge_rag.qa.chat import Chat
 from biobridge_rag.qa.citations import check
+from biobridge_rag.qa.deciding import Decider
 from biobridge_rag.qa.gathering import Gatherer, Retrieve, Work, joined
+from biobridge_rag.qa.judging import choose, judge, sides_of
 from biobridge_rag.qa.markdown import md_escape, md_plain, without_keys
+from biobridge_rag.qa.mechanisms import mechanism
 from biobridge_rag.qa.prompting import render
-from biobridge_rag.qa.statements import MAX_NAME, Ledger, about, short
-from biobridge_rag.retrieval.linking import LinkedNode, NodeLinker
-from biobridge_rag.types import Answer, KnowledgeGraph, Node, Query, Retrieval
+from biobridge_rag.qa.referring import MAX_ENTITIES, History, References
+from biobridge_rag.qa.statements import MAX_NAME, Ledger, about, passage, short
+from biobridge_rag.qa.verdicts import read_choice, read_verdict
+from biobridge_rag.retrieval.linking import MAX_QUESTION, LinkedNode, NodeLinker
+from biobridge_rag.types import Answer, KnowledgeGraph, Node, Query, Retrieval, Usage
 
-History = Sequence[tuple[str, str, Sequence[Query]]]
-MAX_ENTITIES = 6
-
-_IT = r"\b(?:its?|they|them|their|th(?:is|at) (?:one|drug|compound|molecule|protein|gene|disease)|this)\b"
-_THESE = r"\b(?:these|those|them|ones|they)\b"
-_FOLLOWS = rf"{_IT}|{_THESE}|\b(?:one|former|latter|same)\b|^(?:and|what about|how about|also)\b"
-_ORDINALS = {"first": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "1st": 0, "2nd": 1, "3rd": 2, "last": -1}
+MAX_EVIDENCE = 6_000  # tokens of a prompt
+MAX_PASSAGES, MAX_NAMED = 8, 30
 _ACRONYMS = frozenset({"AND", "CSV", "DNA", "EMA", "FASTA", "FDA", "LLM", "NOT", "PDB", "RNA", "SDF", "SMILES"})
 
 
@@ -45,132 +48,211 @@ class AnswerEvent:
     answer: Answer | None = None
 
 
-class Chat(Protocol):
-    """A language model: `model` is its name, `stream` yields its answer and raises LLMError."""
+@dataclass(frozen=True)
+class Texts:
+    """What the texts of nodes are asked: `search` gives passages that fit a question, (node, text) best first; `described` how well a
+    node's description fits another node, in [0, 1]."""
 
-    @property
-    def model(self) -> str: ...
-
-    def stream(self, messages: Sequence[tuple[str, str]]) -> Iterator[str]: ...
+    search: Callable[[str, int], list[tuple[Node, str]]]
+    described: Callable[[Node, Node], float]
 
 
 class Answerer:
-    """Answers over one graph. `retrieve` gives the hits of a query along a relation; `llm` writes, where there is one."""
+    """Answers over one graph. `retrieve` gives the hits of a query along a relation; `llm` writes, where there is one; `texts` finds
+    passages, where there is one; `arm` says what of this an answer may rest on."""
 
-    def __init__(self, graph: KnowledgeGraph, linker: NodeLinker, retrieve: Retrieve, llm: Chat | None = None) -> None:
-        self.graph, self.linker, self.retrieve, self.llm = graph, linker, retrieve, llm
+    def __init__(
+        self, graph: KnowledgeGraph, linker: NodeLinker, retrieve: Retrieve, llm: Chat | None = None, texts: Texts | None = None,
+        arm: Arm = FULL,
+    ) -> None:  # fmt: skip
+        self.graph, self.linker, self.retrieve, self.llm, self.arm = graph, linker, retrieve, llm, arm
+        self.texts = texts if arm.texts else None
+        self.references = References(graph, linker)
 
-    def ask(self, question: str, queries: Sequence[Query] = (), history: History = ()) -> Answer:
+    def ask(
+        self, question: str, queries: Sequence[Query] = (), history: History = (), options: Sequence[str] = (), kind: str = ""
+    ) -> Answer:
         """The answer alone; see ask_stream."""
-        last = [event.answer for event in self.ask_stream(question, queries, history) if event.answer is not None]
+        last = [event.answer for event in self.ask_stream(question, queries, history, options, kind) if event.answer is not None]
         return last[-1]
 
-    def ask_stream(self, question: str, queries: Sequence[Query] = (), history: History = ()) -> Iterator[AnswerEvent]:
+    def ask_stream(
+        self, question: str, queries: Sequence[Query] = (), history: History = (), options: Sequence[str] = (), kind: str = ""
+    ) -> Iterator[AnswerEvent]:
         """Events up to one "answer", always the last. Failures of retrieval and of the model end up in its notice, none is raised.
 
-        queries: what the user attached, first in line; history: (question, answer text, queries) of earlier turns, oldest first.
+        queries: what the user attached, first in line; history: (question, answer text, queries) of earlier turns, oldest first; options:
+        those of a choice, or what true and false are called; kind: open | choice | true_false, or "" to be read from the question.
         """
-        question = question.strip()[:4_000]
+        question = question.strip()[:MAX_QUESTION]
         queries = [replace(q, name=short(q.name)) if len(q.name) > MAX_NAME else q for q in queries]
+        options = tuple(options) or options_of(question)
         yield AnswerEvent("status", "Reading the question")
         work = self._read(question, queries, history)
-        if not work.entities:
-            self._nothing_named(work)
-        else:
+        work.kind, work.forced, work.choices = kind or kind_of(options), bool(kind), options
+        if work.kind == "open":
+            self._missing(work, question)
+        if work.kind != "open" or work.entities or work.abstained:
             yield from self._gather(work)
-        evidence = "\n".join([*work.ledger.lines(), *(f"Note: {without_keys(fact)}" for fact in work.facts)])
-        text = _written(work)
-        checked = check(text, work.ledger.citations(), work.ledger.statements)
-        sha256 = hashlib.sha256(evidence.encode()).hexdigest()
-        answer = Answer(question, text, work.abstained, checked.used, (), tuple(work.retrieved), "none", sha256)
-        if self.llm is not None and work.ledger.statements:
+        else:
+            self._nothing_named(work)
+        self._add_passages(work)
+        work.question = question
+        answer = self._composed(work)
+        if self.llm is not None and (work.ledger.statements or self.arm.name == "none"):
             yield AnswerEvent("status", f"Writing the answer with {self.llm.model}")
-            answer = yield from self._ask_model(self.llm, work, evidence, history, answer)
+            answer = yield from self._ask_model(self.llm, work, history, answer)
         yield AnswerEvent("answer", answer=replace(answer, notice=" ".join(work.notices)))
 
     def _gather(self, work: Work) -> Iterator[AnswerEvent]:
-        for step in Gatherer(self.graph, self.retrieve).gather(work):
+        gatherer = Gatherer(self.graph, self.retrieve)
+        decider = Decider(self.graph, self.linker, self.retrieve, self.texts is not None or self.arm is FULL, self.arm.graph, work.notices)
+        described = self.texts.described if self.texts is not None else None
+        steps: Iterator[str | Retrieval] = iter(())
+        if work.kind == "true_false":
+            judge(work, decider)
+        elif work.kind == "choice":
+            choose(work, decider, self._unread(work))
+        elif not self.arm.graph:
+            self._from_texts(work)
+        elif work.asked.kind == "mechanism":
+            steps = mechanism(work, gatherer, described)
+        else:
+            steps = gatherer.gather(work)
+        for step in steps:
             yield AnswerEvent("status", step) if isinstance(step, str) else AnswerEvent("retrieval", retrieval=step)
 
-    def _ask_model(self, llm: Chat, work: Work, evidence: str, history: History, fallback: Answer) -> Generator[AnswerEvent, None, Answer]:
+    def _composed(self, work: Work) -> Answer:
+        """The answer from the evidence alone, held against it by the same check as a model's."""
+        text = _written(work)
+        evidence = self._evidence(work)
+        checked = check(text, work.ledger.citations(), work.ledger.statements, self._plain(work))
+        prediction = () if work.abstained and work.kind != "open" else tuple(dict.fromkeys(work.prediction))
+        return Answer(
+            work.question, checked.text, work.abstained, checked.used, checked.unsupported, tuple(work.retrieved), "none",
+            hashlib.sha256(evidence.encode("utf-8", "replace")).hexdigest(), kind=work.kind, prediction=prediction,
+            shown=work.ledger.citations(), removed=checked.n_removed,
+        )  # fmt: skip
+
+    @staticmethod
+    def _plain(work: Work) -> list[str]:
+        """The sentences that need no key: what was not found, and notes."""
+        return [*work.facts, *(f"Note: {n}" for n in _notes(work))]
+
+    @staticmethod
+    def _evidence(work: Work) -> str:
+        kept, dropped = work.ledger.within(MAX_EVIDENCE, [e.node for e in work.entities if e.node is not None])
+        lines = [*kept.lines(), *(f"Note: {without_keys(fact)}" for fact in work.facts)]
+        return "\n".join([*lines, *([f"Note: {dropped} weaker lines were left out."] if dropped else [])])
+
+    def _ask_model(self, llm: Chat, work: Work, history: History, fallback: Answer) -> Generator[AnswerEvent, None, Answer]:
         turns = [f"Question: {without_keys(q)}\nAnswer: {without_keys(md_plain(a))[:600]}" for q, a, _ in history[-3:]]
-        prompt = render("answer", question=without_keys(work.question), evidence=evidence, history="\n".join(turns))
+        fields = {"question": without_keys(work.question), "evidence": self._evidence(work) or "(none)"}
+        if fallback.kind == "choice":
+            fields["options"] = "\n".join(without_keys(option) for option in work.choices)
+        elif fallback.kind == "open":
+            fields["history"] = "\n".join(turns)
+        prompt = render("answer" if fallback.kind == "open" else fallback.kind, None, **fields)
         sent = "\n\n".join(text for _, text in prompt.messages())
+        fallback = replace(fallback, prompt=sent)
         pieces: list[str] = []
+        stream, usage = llm.stream(prompt.messages()), Usage()
         try:
-            for piece in disarmed(llm.stream(prompt.messages())):
+            for piece in disarmed(watched := Watched(stream)):
                 pieces.append(piece)
                 yield AnswerEvent("token", piece)
+            usage = watched.usage
         except LLMError as error:
             work.notices.append(f"{error.message} This is the answer from the evidence alone.")
-            return replace(fallback, prompt=sent)
-        checked = check("".join(pieces).strip(), work.ledger.citations(), work.ledger.statements)
+            return fallback
+        text = "".join(pieces).strip()
+        checked = check(text, work.ledger.citations(), work.ledger.statements, work.facts)
         if checked.n_removed:
             work.notices.append(f"{checked.n_removed} citation{'s' * (checked.n_removed > 1)} of evidence that does not exist removed.")
+        prediction, decided = self._short(text, work)
         return replace(
-            fallback, text=checked.text, abstained=not checked.used, citations=checked.used, unsupported=checked.unsupported,
-            model=llm.model, prompt_sha256=prompt.sha256, prompt=sent,
+            fallback, text=checked.text, abstained=not decided, citations=checked.used, unsupported=checked.unsupported,
+            model=llm.model, prompt_sha256=prompt.sha256, prediction=prediction, removed=checked.n_removed, usage=usage,
         )  # fmt: skip
+
+    def _short(self, text: str, work: Work) -> tuple[tuple[str, ...], bool]:
+        """The short answers in a model's text, and whether it answers at all."""
+        if work.kind == "choice":
+            chosen = read_choice(text, work.choices)
+            return ((chosen,) if chosen else ()), chosen is not None
+        if work.kind == "true_false":
+            side = read_verdict(text)
+            called = {"True": True, "False": False}.get(side or "")
+            return ((sides_of(work.choices)[called],) if called is not None else ()), called is not None
+        named = [link.node for link in self.linker.mentions(md_plain(text), MAX_NAMED, fuzzy=False)]
+        asked = {(e.node.type, e.node.id) for e in work.entities if e.node is not None}
+        found = [n.name for n in named if (n.type, n.id) not in asked and (not work.asked.tails or n.type in work.asked.tails)]
+        return tuple(dict.fromkeys(found)), not ABSTAINS.search(md_plain(text))
+
+    def _from_texts(self, work: Work) -> None:
+        """What the descriptions alone say: nodes of the asked types whose texts fit the question."""
+        assert self.arm.name in ("none", "text")
+        if self.texts is None:
+            return work.fact("Without retrieval nothing is known here.", abstains=True)
+        for node, text in self.texts.search(work.question, MAX_PASSAGES):
+            if node.type in work.asked.tails:
+                work.ledger.add([passage(node, text or node.name)])
+                work.prediction.append(node.name)
+        if not work.prediction:
+            work.fact("No text of the graph fits the question.", abstains=True)
+
+    def _add_passages(self, work: Work) -> None:
+        """Passages for a model to read: they come last, and only where a model or the texts alone are to answer."""
+        if self.texts is None or (self.llm is None and self.arm.graph):
+            return
+        for node, text in self.texts.search(work.question, MAX_PASSAGES):
+            if text:
+                work.ledger.add([passage(node, text)])
+
+    def _unread(self, work: Work) -> list[str]:
+        """What the question names and the graph does not: the words that are left where "both _ and _" or "with _" is read."""
+        masked = _masked(work.question, work.linked)
+        slots = re.search(r"\bboth (.+?) and (.+?)\s*[?.]?$", masked) or re.search(r"\b(?:with|for|of|to|by|in) (.+?)\s*[?.]?$", masked)
+        return [
+            slot.strip(" \"'") for slot in (slots.groups() if slots else ()) if re.sub(r"[\W_]+|\b(?:the|gene|drug|disease)\b", "", slot)
+        ]
 
     def _read(self, question: str, queries: Sequence[Query], history: History) -> Work:
         """Attached queries first, then the nodes named, then, for a follow-up, those of earlier turns."""
-        linked = self.linker.mentions(question, MAX_ENTITIES)
-        own = _queries(linked)
-        asked_of, types_of = question, linked
-        earlier: list[Query] = []
-        options: list[Node] = []
-        follows = re.search(_FOLLOWS, question.lower())
-        if history and not queries and (follows or not own):
-            listed = self._listed(history[-1][1])
-            ordinal = re.search(rf"(?i)\b({'|'.join(_ORDINALS)})\b(?: one)?\W*$|\b({'|'.join(_ORDINALS)}) (?:one|of)\b", question)
-            at = _ORDINALS[(ordinal[1] or ordinal[2]).lower()] if ordinal else 0
-            if ordinal and -len(listed) <= at < len(listed):
-                earlier = _queries([listed[at]])
-            elif re.search(_THESE, question.lower()) and listed:
-                options = [link.node for link in listed]
-            if not earlier and not (own and (options or not re.search(_IT, question.lower()))):
-                earlier = self._of_earlier(history)
-            if own and not earlier and not options and not by_rules(_masked(question, linked)):
-                types_of = self.linker.mentions(history[-1][0], MAX_ENTITIES)
-                asked_of = history[-1][0]
-        entities = _unique([*queries, *earlier, *own])[:MAX_ENTITIES]
-        attached = bool(entities) and entities[0].node is None
-        asked = read_question(_masked(asked_of, types_of), [e.type for e in entities], attached)
-        if options and asked.tails:
-            turns = (self._listed(answer) for _, answer, _ in reversed(history))
-            fitting = ([link.node for link in turn if link.node.type in asked.tails] for turn in turns)
-            options = next((nodes for nodes in fitting if nodes), options)
+        read = self.references.read(question, queries, history)
+        entities = read.entities[:MAX_ENTITIES]
         ledger = Ledger()
-        ledger.add(about(e.node) for e in entities if e.node)
-        work = Work(question, entities, options, asked, ledger, [], [], [], [])
-        for link in linked:
+        if self.arm.graph:
+            ledger.add(about(e.node) for e in entities if e.node)
+        work = Work(question, entities, read.options, read.asked, ledger, [], [], [], [])
+        for link in read.linked:
             if link.score < 0.98:
-                work.lead.append(f"“{md_escape(link.text)}” is read as **{md_escape(link.node.name)}** {ledger.key(link.node)}.")
-        self._missing(work, linked)
+                work.fact(f'"{link.text}" is read as {link.node.name} ({link.node.id}).')
+            if link.others:
+                others = joined([f"{n.name} ({n.type.label} {n.id})" for n in link.others])
+                work.fact(f'"{link.text}" is read as the {link.node.type.label} {link.node.name}; it also names {others}.')
+        self._contradictions(work, queries, read.linked)
+        if read.missing:
+            work.fact(read.missing, abstains=True)
+        work.linked = read.linked
+        work.question = read.asked_of
         return work
 
-    def _listed(self, answer: str) -> list[LinkedNode]:
-        """The nodes that an earlier answer listed, in its order: the first of each list item, or all that it names."""
-        items = [m for m in re.findall(r"(?m)^\s*(?:[-*+]|\d+[.)])\s+(.*)$", answer)]
-        found = [link for item in items for link in self.linker.mentions(md_plain(item), 1, fuzzy=False)]
-        found = found or self.linker.mentions(md_plain(answer), 30, fuzzy=False)
-        return list({(link.node.type, link.node.id): link for link in found}.values())
+    @staticmethod
+    def _contradictions(work: Work, queries: Sequence[Query], linked: Sequence[LinkedNode]) -> None:
+        """Says so where a question names another node of the type of what is attached."""
+        for query in queries:
+            named = [link.node for link in linked if link.node.type is query.type]
+            if named and query.node not in named:
+                attached = f"{query.name} is attached" if query.node is None else f"What is attached is {query.node.name}"
+                work.fact(f"{attached}, but the question names {joined([n.name for n in named])}; both are looked up.")
 
-    def _of_earlier(self, history: History) -> list[Query]:
-        """The entities of the latest turn that has any: attached, named in its question, or leading its answer."""
-        for question, answer, queries in reversed(history):
-            found = [*queries, *_queries(self.linker.mentions(question, MAX_ENTITIES))]
-            found = found or _queries(self.linker.mentions(md_plain(answer.partition("\n")[0]), 1, fuzzy=False))
-            if found:
-                return found
-        return []
-
-    def _missing(self, work: Work, linked: Sequence[LinkedNode]) -> None:
+    def _missing(self, work: Work, question: str) -> None:
         """Says which names of the question no node has: a word after "Drug" or "Gene", and what looks like a gene symbol."""
-        masked = _masked(work.question, linked)
+        masked = _masked(question, work.linked)
         words = re.findall(r"\b(?:Drug|Gene|Protein)\s+(\w[\w-]{3,})|\b(?:drug|gene|protein)\s+([A-Z][\w-]{2,})", masked)
         named = [a or b for a, b in words]
-        closed = bool(YES_NO.match(work.question)) or not WH.search(work.question)
+        closed = bool(YES_NO.match(question)) or not WH.search(question)
         form = r"\b(?:[A-Z][A-Z0-9-]*[0-9][A-Z0-9-]*|[A-Z]{3,6})\b" if closed else r"\b[A-Z][A-Z0-9-]*[0-9][A-Z0-9-]*\b"
         symbols = [w for w in re.findall(form, masked) if w not in _ACRONYMS and masked.upper() != masked]
         for word in dict.fromkeys([*named, *symbols]):
@@ -189,7 +271,17 @@ class Answerer:
         )  # fmt: skip
 
 
-def disarmed(pieces: Iterator[str]) -> Iterator[str]:
+class Watched:
+    """A model's pieces; `usage` is what it cost, once they have ended."""
+
+    def __init__(self, stream: Generator[str, None, Usage]) -> None:
+        self._stream, self.usage = stream, Usage()
+
+    def __iter__(self) -> Iterator[str]:
+        self.usage = (yield from self._stream) or Usage()
+
+
+def disarmed(pieces: Iterable[str]) -> Iterator[str]:
     """A model's text piece by piece, without HTML, links and images; what may begin one is held back until its next piece."""
     held = ""
     for piece in pieces:
@@ -206,17 +298,13 @@ def _disarm(text: str) -> str:
     return text.replace("<", "&lt;").replace("](", "] (").replace("]:", "] :").replace("][", "] [").replace("://", ":\\//")
 
 
+def _notes(work: Work) -> list[str]:
+    return list(dict.fromkeys([*(q.note for q in work.entities if q.note), *(note for r in work.retrieved for note in r.notes)]))
+
+
 def _written(work: Work) -> str:
-    notes = dict.fromkeys([*(q.note for q in work.entities if q.note), *(note for r in work.retrieved for note in r.notes)])
-    return "\n\n".join(part for part in (" ".join(work.lead), work.ledger.markdown(), *(f"Note: {md_escape(n)}" for n in notes)) if part)
-
-
-def _queries(linked: Sequence[LinkedNode]) -> list[Query]:
-    return [Query(link.node.type, link.node.name, node=link.node) for link in linked]
-
-
-def _unique(queries: Sequence[Query]) -> list[Query]:
-    return list({(q.type, q.node.id if q.node else q.value or q.name): q for q in reversed(queries)}.values())[::-1]
+    parts = (work.head, " ".join(work.lead), work.ledger.markdown(), *(f"Note: {md_escape(n)}" for n in _notes(work)))
+    return "\n\n".join(part for part in parts if part)
 
 
 def _masked(question: str, linked: Sequence[LinkedNode]) -> str:

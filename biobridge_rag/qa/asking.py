@@ -41,6 +41,7 @@ _OUTSIDE = (
     r"side.?effects?|adverse|toxic\w*|safe(?:ty)?\b|dos(?:e|es|age|ing)\b|half-li(?:fe|ves)|pric(?:e|es|ing)\b|costs?\b|clinical trials?"
     r"|pregnan\w+|overdose|survival|prognosis|symptoms?|prevalence|how common"
 )
+_MECHANISM = r"mechanis\w+|mode of action|how (?:does|do|is|are) .*\b(?:works?|acts?|treats?|helps?)\b"
 _BETWEEN = re.compile(r"(?:relat\w+|connect\w+|links?|between).* _ (?:and|to|with) _")
 YES_NO = re.compile(r"(?i)^\W*(?:does|do|did|is|are|was|were|can|could|has|have|will)\b")
 WH = re.compile(r"(?i)\b(?:which|what|who|where|how|why|list|show|find|give|suggest|name|tell|compare|propose|any)\b")
@@ -48,7 +49,7 @@ WH = re.compile(r"(?i)\b(?:which|what|who|where|how|why|list|show|find|give|sugg
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a question asks of its entities. kind: about | tails | pair | similar | outside; `names` are relations it names."""
+    """What a question asks of its entities. kind: about | tails | pair | similar | mechanism | outside; `names` are relations it names."""
 
     kind: str
     tails: tuple[NodeType, ...] = ()
@@ -64,6 +65,8 @@ def read_question(masked: str, types: Sequence[NodeType], attached: bool = False
     if outside:
         return Asked("outside", topic=outside.group())
     wh = WH.search(low)
+    if _D in types and re.search(_MECHANISM, low) and not re.search(r"\bdrugs\b", low):
+        return Asked("mechanism", (_P,), names)
     if len(types) > 1 and (YES_NO.match(low) or not wh or _BETWEEN.search(low)):
         return Asked("pair", names=names)
     if types and re.search(r"similar|alike|resembl|homolog|analog|\blike _", low):
@@ -97,3 +100,19 @@ def _by_verb(names: frozenset[str], types: Sequence[NodeType]) -> tuple[NodeType
 
 def by_rules(masked: str) -> bool:
     return bool(_noun(masked.lower()) or any(re.search(pattern, masked.lower()) for pattern, _ in _VERBS))
+
+
+def kind_of(options: Sequence[str]) -> str:
+    """open, choice, or true_false where the options are the two sides of a statement."""
+    if not options:
+        return "open"
+    sides = {o.strip().lower() for o in options}
+    return "true_false" if sides in ({"true", "false"}, {"yes", "no"}) else "choice"
+
+
+def options_of(question: str) -> tuple[str, ...]:
+    """The options that a question lists, each after a letter or number at the start of a line or after "Options:"; none under two."""
+    found = re.findall(r"(?m)^\s*(?:\(?[A-Ha-h1-8][).:]|[-*•])\s+(.+?)\s*$", question)
+    if len(found) < 2 and (listed := re.search(r"(?is)\b(?:options|choices|choose from|among|one of)\s*:\s*(.+?)[.?]?\s*$", question)):
+        found = [part.strip() for part in re.split(r"[;,\n|]|\s+or\s+", listed[1]) if part.strip()]
+    return tuple(found) if 2 <= len(found) <= 20 else ()

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from biobridge_rag.errors import BiobridgeError
 from biobridge_rag.qa.asking import YES_NO, Asked
 from biobridge_rag.qa.markdown import md_escape, with_key
 from biobridge_rag.qa.statements import Ledger, Statement, about, known, percent, predicted, shortened, similar
+from biobridge_rag.retrieval.linking import LinkedNode
 from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Query, Relation, Retrieval, Triple
 
 Retrieve = Callable[[Query, Relation, int], Retrieval]
@@ -33,7 +34,11 @@ _ORDER = ("target", "indication", "associated with", "ppi", "interacts with", "e
 
 @dataclass
 class Work:
-    """One question on its way: what was found, the sentences that lead the answer, and plain facts on what was not found."""
+    """One question on its way: what was found, the sentences that lead the answer, and plain facts on what was not found.
+
+    linked: the nodes that the question names, with its words; kind: open | choice | true_false; choices: the options; forced: whether a
+    side must be taken; head: the line of a verdict; prediction: short answers, best first; sure: the probability in [0, 1] that the
+    first is right, 0 where nobody knows."""
 
     question: str
     entities: list[Query]
@@ -45,6 +50,13 @@ class Work:
     facts: list[str]
     notices: list[str]
     abstained: bool = False
+    linked: Sequence[LinkedNode] = ()
+    kind: str = "open"
+    choices: Sequence[str] = ()
+    forced: bool = False
+    head: str = ""
+    prediction: list[str] = field(default_factory=list)
+    sure: float = 0.0
 
     def fact(self, text: str, abstains: bool = False) -> None:
         """A plain sentence on what the graph does not hold; part of the answer and of a prompt."""
@@ -85,7 +97,7 @@ class Gatherer:
                 continue
             description = md_escape(shortened(query.node.description)).rstrip(".")
             of_relation: dict[Relation, int] = {}
-            triples = self._triples(query.node)
+            triples = self.triples(query.node)
             for triple in triples:
                 of_relation[triple.relation] = of_relation.get(triple.relation, 0) + 1
                 if of_relation[triple.relation] <= 4:
@@ -127,7 +139,7 @@ class Gatherer:
     def _one(self, work: Work, query: Query, relations: list[Relation], options: set[str], first: set[str]) -> Iterator[Step]:
         tail, plural = NodeType(relations[0].tail_type), _plural(relations[0].tail_type)
         yield f"Looking for {plural} of {query.name}"
-        retrieval = self._retrieved(work, query, relations[0], TOP_PAIR if options else TOP)
+        retrieval = self.retrieved(work, query, relations[0], TOP_PAIR if options else TOP)
         if retrieval is not None:
             yield retrieval
         hits = retrieval.hits if retrieval else ()
@@ -136,7 +148,7 @@ class Gatherer:
             query = replace(query, node=node)
             work.ledger.add([about(node)])
         rank = {hit.node.id: hit.rank for hit in hits}
-        triples = [t for t in self._triples(node) if t.relation in relations] if node else []
+        triples = [t for t in self.triples(node) if t.relation in relations] if node else []
         triples.sort(key=lambda t: (t.tail.id not in first, relations.index(t.relation), rank.get(t.tail.id, len(rank) + 1)))
         stated = {t.tail.id for t in triples}
         if options:
@@ -146,6 +158,8 @@ class Gatherer:
         facts = [known(t) for t in triples[:MAX_KNOWN]]
         predictions = [predicted(query.name, query.type, relations[0].name, h) for h in guesses[:MAX_PREDICTED]]
         work.ledger.add([*facts, *predictions])
+        work.prediction += [t.tail.name for t in triples if t.tail.name not in work.prediction]
+        work.prediction += [h.node.name for h in guesses if h.node.name not in work.prediction]
         among = " among those listed before" if work.options and options else ""
         if triples:
             n = len({t.tail.id for t in triples})
@@ -168,7 +182,7 @@ class Gatherer:
         sets = []
         for query in queries:
             relations = {r for t in tails for r in self._relations(query.type, t, names)}
-            sets.append({t.tail.id for t in self._triples(query.node) if t.relation in relations} if query.node else set())
+            sets.append({t.tail.id for t in self.triples(query.node) if t.relation in relations} if query.node else set())
         return set.intersection(*sets) if len(sets) > 1 else set()
 
     def _lead_shared(self, work: Work, queries: list[Query], shared: set[str], tails: Sequence[NodeType]) -> None:
@@ -180,8 +194,9 @@ class Gatherer:
             )
         for query in queries:
             if query.node:
-                work.ledger.add(known(t) for t in self._triples(query.node) if t.tail.id in shared and t.tail.type in tails)
+                work.ledger.add(known(t) for t in self.triples(query.node) if t.tail.id in shared and t.tail.type in tails)
         nodes = [s.node for s in _by_node(work.ledger.of_kind("known"))]
+        work.prediction += [n.name for n in nodes]
         names = joined([f"{md_escape(n.name)} {work.ledger.key(n)}" for n in nodes[:8]], more=len(nodes) > 8)
         work.lead.append(f"Linked to {every} {joined([work.named(q) for q in queries])}: {names}.")
 
@@ -192,7 +207,7 @@ class Gatherer:
         for other in work.entities[1:4]:
             if head.node is None or other.node is None:
                 head, other = (other, head) if head.node else (head, other)
-            edges = [t for t in self._triples(head.node) if other.node and t.tail == other.node] if head.node else []
+            edges = [t for t in self.triples(head.node) if other.node and t.tail == other.node] if head.node else []
             asked = [t for t in edges if not work.asked.names or t.relation.name in work.asked.names]
             work.ledger.add(map(known, edges))
             if edges:
@@ -202,7 +217,7 @@ class Gatherer:
             work.fact(f"The graph holds no edge between {head.name} and {other.name}.")
             for relation in self._relations(head.type, other.type, work.asked.names)[:1]:
                 yield f"Asking the model about {head.name} and {other.name}"
-                retrieval = self._retrieved(work, head, relation, TOP_PAIR)
+                retrieval = self.retrieved(work, head, relation, TOP_PAIR)
                 if retrieval is None:
                     continue
                 yield retrieval
@@ -238,7 +253,7 @@ class Gatherer:
         from biobridge_rag.retrieval.retriever import SIMILAR
 
         query = work.entities[0]
-        retrieval = self._retrieved(work, query, Relation(SIMILAR, query.type.value, query.type.value), TOP)
+        retrieval = self.retrieved(work, query, Relation(SIMILAR, query.type.value, query.type.value), TOP)
         if retrieval is not None:
             yield retrieval
         nearest = [similar(query.name, hit) for hit in (retrieval.hits[:8] if retrieval else ())]
@@ -249,7 +264,7 @@ class Gatherer:
         else:
             work.fact(f"There is no evidence on {_plural(query.type)} similar to {query.name}.", abstains=True)
 
-    def _retrieved(self, work: Work, query: Query, relation: Relation, top: int) -> Retrieval | None:
+    def retrieved(self, work: Work, query: Query, relation: Relation, top: int) -> Retrieval | None:
         try:
             retrieval = self.retrieve(query, relation, min(top + self._n_known(query, relation), MAX_TOP))
         except BiobridgeError as error:
@@ -259,9 +274,9 @@ class Gatherer:
         return retrieval
 
     def _n_known(self, query: Query, relation: Relation) -> int:
-        return sum(t.relation == relation for t in self._triples(query.node)) if query.node else 0
+        return sum(t.relation == relation for t in self.triples(query.node)) if query.node else 0
 
-    def _triples(self, node: Node) -> list[Triple]:
+    def triples(self, node: Node) -> list[Triple]:
         at = self.graph.position(node.type, node.id)
         return [] if at is None else sorted(self.graph.triples_of(at), key=lambda t: (_order(t.relation), t.tail.name))
 

@@ -6,7 +6,6 @@ Knows: the names in a KnowledgeGraph. Does not know: what a question asks for, e
 from __future__ import annotations
 
 import re
-import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from biobridge_rag.errors import UnknownNodeError
+from biobridge_rag.retrieval.spelling import bare_key, loose_key, other_names, substance_key, words_of
 from biobridge_rag.types import GO_TYPES, KnowledgeGraph, Node, NodeType
 
 MAX_QUESTION = 4_000
@@ -22,9 +22,7 @@ MAX_TRIES = 80
 MIN_MENTION = 0.88
 _SHORT = 4
 _WORD = re.compile(r"[^\W_]+")
-_POSSESSIVE = re.compile(r"['\u2019]s\b")
-_BRITISH = (("ae", "e"), ("oe", "e"), ("our", "or"), ("sulph", "sulf"))
-_LOOSE = {"neoplasm": "cancer", "neoplasms": "cancer", "cancers": "cancer", "diseases": "disease", "disorders": "disorder"}
+_SUBTYPE = re.compile(r",? (?:type|group|stage|class|subtype) [0-9]{0,2}[A-Z]?[0-9]?\b| [0-9]{1,2}[A-Z]?\b(?!\s*%)", re.IGNORECASE)
 _STOP_WORDS = """
 a about after all also am an and any are as at be been between both but by can could did do does for from gene genes give had has have how
 i if in into is it its list may me might most must my no nor not of on one or other our out over she should show so some such than that
@@ -52,12 +50,14 @@ _TYPE_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class LinkedNode:
-    """A node, how well it fits (score in [0, 1], 1 is exact), the spelling in the graph that matched, and the user's words."""
+    """A node, how well it fits (score in [0, 1], 1 is exact), the spelling in the graph that matched, and the user's words; `others` are
+    further nodes that the same words name as well."""
 
     node: Node
     score: float
     matched: str
     text: str = ""
+    others: tuple[Node, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,28 +65,6 @@ class _Token:
     word: str
     start: int
     end: int
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text in the spelling that is compared: lower case, Greek letters spelled out, no accents or punctuation."""
-    if not text.isascii():
-        text = "".join(_spelled_out(c) for c in unicodedata.normalize("NFKC", text).lower())
-        text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    text = _POSSESSIVE.sub("", text.lower())
-    for british, american in _BRITISH:
-        if british in text:
-            text = text.replace(british, american)
-    return _WORD.findall(text)
-
-
-def _spelled_out(letter: str) -> str:
-    name = unicodedata.name(letter, "") if "\u0370" <= letter <= "\u03ff" else ""
-    word = re.match(r"GREEK SMALL LETTER (?:FINAL )?(\w+)", name)
-    return f" {word[1].lower().replace('lamda', 'lambda')} " if word else letter
-
-
-def _loose_key(words: list[str]) -> str:
-    return " ".join(sorted(_LOOSE.get(w, w) for w in words if w not in ("of", "the", "in", "malignant")))
 
 
 class NodeLinker:
@@ -97,6 +75,9 @@ class NodeLinker:
         self._degree = np.bincount(graph.head, minlength=len(graph.nodes))
         self._exact: dict[str, list[tuple[int, int, str]]] = {}  # key -> (0 id, 1 name, 2 synonym; position; spelling)
         self._loose: dict[str, list[tuple[int, int, str]]] = {}
+        self._bare: dict[str, list[tuple[int, int, str]]] = {}  # diseases only
+        self._substances: dict[str, list[tuple[int, int, str]]] = {}  # drugs only
+        same = other_names()
         spelled: list[tuple[int, str, int, str]] = []
         for at, node in enumerate(graph.nodes):
             self._exact.setdefault("".join(words_of(node.id)), []).append((0, at, node.id))
@@ -107,7 +88,18 @@ class NodeLinker:
                 key = "".join(words)
                 self._exact.setdefault(key, []).append((quality, at, name))
                 if len(words) > 1:
-                    self._loose.setdefault(_loose_key(words), []).append((quality, at, name))
+                    self._loose.setdefault(loose_key(words), []).append((quality, at, name))
+                if node.type is NodeType.DISEASE and (bare := bare_key(words)):
+                    self._bare.setdefault(bare, []).append((quality, at, name))
+                if node.type is NodeType.DRUG:
+                    substance = substance_key(words)
+                    if substance:
+                        self._substances.setdefault(substance, []).append((quality, at, name))
+                    for other in same.get(substance or key, ()) if quality == 1 else ():
+                        spellings = words_of(other)
+                        self._exact.setdefault("".join(spellings), []).append((2, at, other))
+                        if other_key := substance_key(spellings):
+                            self._substances.setdefault(other_key, []).append((2, at, other))
                 text = " ".join(words)
                 spelled.append((len(text), text, at, name))
         spelled.sort()
@@ -136,7 +128,7 @@ class NodeLinker:
     def resolve(self, text: str, node_type: str | None = None) -> Node:
         """The node of that name, symbol, identifier or synonym. Raises UnknownNodeError, which names the nearest."""
         exact = self._exactly(words_of(text.strip()[:MAX_QUESTION]), node_type)
-        if exact and exact[0][1] >= 0.95:
+        if exact:
             return self.graph.nodes[exact[0][0]]
         shown = " ".join(text.split())
         shown = shown if len(shown) <= 60 else shown[:57] + "..."
@@ -145,6 +137,14 @@ class NodeLinker:
         if near:
             raise UnknownNodeError(f"No node is named {shown!r}{kind}.", f"Did you mean {_or(near)}?")
         raise UnknownNodeError(f"No node is named {shown!r}{kind}.", "Give a name, a gene symbol or an identifier of the graph.")
+
+    def named(self, text: str, node_type: str) -> Node | None:
+        """The node of that type that the whole text names: exactly, in another form, or with a typing error; None where there is none."""
+        exact = self._exactly(words_of(text.strip()[:MAX_QUESTION]), node_type)
+        if exact:
+            return self.graph.nodes[exact[0][0]]
+        close = self._nearest_spelling(text.strip()[:MAX_QUESTION])
+        return close.node if close is not None and close.node.type == node_type else None
 
     def mentions(self, question: str, limit: int = 5, fuzzy: bool = True) -> list[LinkedNode]:
         """The nodes a text speaks of, in its order, at most `limit`; exact spellings first, then typing errors (score >= 0.88)."""
@@ -174,17 +174,27 @@ class NodeLinker:
         return list(unique.values())[:limit]
 
     def _exactly(self, words: list[str], node_type: str | None) -> list[tuple[int, float, str]]:
-        """(position, score, spelling) of the same letters, or of the same words in another order; best first."""
-        rows = [(1.0 if q < 2 else 0.98, q, at, name) for q, at, name in self._exact.get("".join(words), ())]
-        if not rows and len(words) > 1:
-            rows = [(0.95, q, at, name) for q, at, name in self._loose.get(_loose_key(words), ())]
-        if not rows and words and words[-1].endswith("s") and len(words[-1]) > _SHORT + 1:
-            singular = [*words[:-1], words[-1][:-1]]
-            rows = [(0.95, q, at, name) for q, at, name in self._exact.get("".join(singular), ())]
+        """(position, score, spelling), best first: of the same letters, else of the same words in another order, else of the same
+        substance or disease under another form of its name."""
         nodes = self.graph.nodes
-        rows = [row for row in rows if node_type is None or nodes[row[2]].type == node_type]
-        rows.sort(key=lambda row: (row[1] == 2, nodes[row[2]].type in GO_TYPES, -self._degree[row[2]], row[2]))
-        return [(at, score, name) for score, _, at, name in rows]
+        for score, rows in self._spelled_alike(words, node_type):
+            fitting = [row for row in rows if node_type is None or nodes[row[1]].type == node_type]
+            if fitting:
+                fitting.sort(key=lambda row: (row[0] == 2, nodes[row[1]].type in GO_TYPES, -self._degree[row[1]], row[1]))
+                return [(at, 0.98 if score == 1.0 and quality == 2 else score, name) for quality, at, name in fitting]
+        return []
+
+    def _spelled_alike(self, words: list[str], node_type: str | None) -> Iterator[tuple[float, list[tuple[int, int, str]]]]:
+        yield 1.0, self._exact.get("".join(words), [])
+        if len(words) > 1:
+            yield 0.95, self._loose.get(loose_key(words), [])
+        if words and words[-1].endswith("s") and len(words[-1]) > _SHORT + 1:
+            yield 0.95, self._exact.get("".join([*words[:-1], words[-1][:-1]]), [])
+        if substance := substance_key(words):
+            yield 0.93, self._substances.get(substance, [])
+        bare = bare_key(words)
+        if bare and (node_type == NodeType.DISEASE or (" " in bare and len(words) > 1)):
+            yield 0.9, self._bare.get(bare, [])
 
     def _similar(self, words: list[str], node_type: str | None, limit: int) -> Iterator[tuple[int, float, str]]:
         from rapidfuzz import fuzz, process
@@ -234,15 +244,19 @@ class NodeLinker:
         words = words_of(text)
         if "".join(words).isdigit():
             return None
-        hint = _TYPE_WORDS.get(tokens[i - 1].word.lower()) if i else None
+        if _inside_a_compound(question, tokens[i].start):
+            return None
+        hint, only = _hint(tokens, i)
         rows = self._exactly(words, hint) if hint else []
-        if hint is NodeType.DISEASE:
-            rows = rows or [(at, 0.95, name) for at, _, name in self._exactly([*words, "disease"], hint)]
-        rows = rows or self._exactly(words, None)
-        if not rows or (rows[0][1] == 0.95 and not _may_be_reworded(text, tokens[i], tokens[i + size - 1])):
+        rows = [row for row in rows if size > 1 or row[1] > 0.9]  # "Pulmonary" alone is no lung disease
+        rows = rows if rows or only else self._exactly(words, None)
+        if not rows or (rows[0][1] <= 0.95 and not _may_be_reworded(text, tokens[i], tokens[i + size - 1])):
             return None
         at, score, matched = rows[0]
-        return LinkedNode(self.graph.nodes[at], score, matched, text)
+        others = tuple(self.graph.nodes[other] for other, same, _ in rows[1:4] if same == score and other != at)
+        if (subtype := _SUBTYPE.match(question, tokens[i + size - 1].end)) and self.graph.nodes[at].type is NodeType.DISEASE:
+            return LinkedNode(self.graph.nodes[at], 0.85, matched, text + subtype.group().rstrip(), others)
+        return LinkedNode(self.graph.nodes[at], score, matched, text, others)
 
     def _misspelled(self, question: str, tokens: list[_Token], free: list[bool]) -> list[tuple[int, int, LinkedNode, bool]]:
         """Windows of one to four untaken words, at least one long or capitalised; one typing error a word, first letter right."""
@@ -253,6 +267,8 @@ class NodeLinker:
                 window = tokens[i : i + size]
                 if not all(free[i : i + size]) or window[0].word.lower() in _STOP or window[-1].word.lower() in _STOP:
                     continue
+                if _inside_a_compound(question, window[0].start):
+                    continue
                 if not any(self._spellable(t.word, t.start == 0, 6 if size == 1 else 5) for t in window):
                     continue
                 tried += 1
@@ -260,7 +276,8 @@ class NodeLinker:
                     return out
                 text = question[window[0].start : window[-1].end]
                 linked = self._nearest_spelling(text)
-                if linked is not None:
+                hint, only = _hint(tokens, i)
+                if linked is not None and not (only and linked.node.type is not hint):
                     out.append((i, size, linked, False))
                     free[i : i + size] = [False] * size
         return out
@@ -301,6 +318,17 @@ def _may_be_reworded(text: str, first: _Token, last: _Token) -> bool:
     """Whether a window may match in another word order: one phrase, with no stop word or type word at its ends."""
     ends = {first.word.lower(), last.word.lower()}
     return not ends & _STOP and first.word.lower() not in _TYPE_WORDS and not re.search(r"[.;:?!()]\s", text)
+
+
+def _hint(tokens: list[_Token], i: int) -> tuple[NodeType | None, bool]:
+    """The type that the word before a window names, and whether nothing else can be meant: "Drug X" inside a sentence."""
+    hint = _TYPE_WORDS.get(tokens[i - 1].word.lower()) if i else None
+    return hint, hint is not None and i > 1 and tokens[i - 1].word[0].isupper()
+
+
+def _inside_a_compound(question: str, start: int) -> bool:
+    """Whether what starts there is the end of a compound such as Charcot-Marie-Tooth, of which it is no part of its own."""
+    return bool(re.search(r"\b[A-Z][A-Za-z]{3,}-$", question[max(0, start - 30) : start]))
 
 
 def _is_symbol(spelling: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,15 @@ import numpy as np
 
 from biobridge_rag.errors import BiobridgeError, DiskFullError, HomeError, IndexServerError, InputError
 from biobridge_rag.store.hnsw import parameters
+from biobridge_rag.store.renewing import original, readable, relabel, settle, take_out
 from biobridge_rag.store.server import ServerAddress, ask, read_address, silent
-from biobridge_rag.types import Node, NodeType, Vectors
+from biobridge_rag.types import Node, NodeType, Progress, Vectors
 
 FROZEN, BRIDGE = "frozen", "bridge"
 CHANGED = "changed"  # the label of a collection whose content nobody has named
 BATCH_BYTES = 1 << 24  # of vectors written at once: what a kill can cost; a server takes at most 40 MB in a request
 PATIENCE = 120.0  # seconds that a server may take for one answer; a cold one first reads the collection
 _PREFIX = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,398}[A-Za-z0-9])?)?")
-Progress = Callable[[str, int, int], None]
 
 
 def collection_name(node_type: NodeType, space: str) -> str:
@@ -68,9 +68,11 @@ class NodeIndex:
     def counts(self) -> dict[str, int]:
         """How many nodes each of this home's collections holds, by the collection's name (without the prefix)."""
         with self._telling(f"The index in {self._where} cannot be read", "Delete the folder and run biobridge-rag build again."):
+            names = self._names()
             return {
-                name.removeprefix(self._prefix): self._client.get_collection(name, embedding_function=None).count()
-                for name in self._names()
+                name.removeprefix(self._prefix): self._client.get_collection(there, embedding_function=None).count()
+                for name in sorted({original(n) for n in names})
+                if (there := readable(names, name))
             }
 
     def write(self, node_type: NodeType, space: str, nodes: Sequence[Node], vectors: Vectors, label: str, progress: Progress) -> None:
@@ -87,34 +89,30 @@ class NodeIndex:
     def upsert(self, node_type: NodeType, space: str, nodes: Sequence[Node], vectors: Vectors, label: str = "") -> None:
         """Adds these nodes, or replaces those of the same ids; makes the collection where there is none. vectors: (n, dim).
 
-        The collection then has `label` (of its new content); without one, or broken off, the next `write` makes it anew."""
+        A node that is replaced is taken out and added (see store.renewing): while that goes on it is not found. The collection then has
+        `label` (of its new content); without one, or broken off, the next `write` makes it anew."""
         name = collection_name(node_type, space)
         check(name, [n.id for n in nodes], vectors)
         with self._writing(name):
-            if self._prefix + name not in self._names():
-                self._collections[name] = self._create(name, CHANGED, len(nodes))
-            collection = self._get(name)
+            if readable(self._names(), self._prefix + name) is None:
+                self._create(name, CHANGED, len(nodes))
+            collection, size = self._settled(name), self._batch(vectors.shape[1])
             _check_dim(name, collection, vectors)
-            collection.modify(metadata={"label": CHANGED})
-            size = self._batch(vectors.shape[1])
+            collection, _ = self._take_out(name, collection, [n.id for n in nodes], CHANGED)
             for at in range(0, len(nodes), size):
                 _store(collection, nodes[at : at + size], vectors[at : at + size])
             if label:
-                collection.modify(metadata={"label": label})
+                relabel(collection, label)
 
     def delete(self, node_type: NodeType, space: str, ids: Sequence[str], label: str = "") -> int:
         """Removes the nodes of these ids; those that are not there are passed over. Returns how many went. `label` as in `upsert`."""
         name = collection_name(node_type, space)
-        collection = self._get(name)
+        self._get(name)
         with self._writing(name):
-            before = collection.count()
-            collection.modify(metadata={"label": CHANGED})
-            size = self._batch(1)
-            for at in range(0, len(ids), size):
-                collection.delete(ids=list(ids[at : at + size]))
+            collection, went = self._take_out(name, self._settled(name), ids, CHANGED)
             if label:
-                collection.modify(metadata={"label": label})
-            return int(before - collection.count())
+                relabel(collection, label)
+            return went
 
     def search(self, node_type: NodeType, space: str, vectors: Vectors, k: int) -> tuple[list[list[str]], Vectors]:
         """The k nearest nodes of each query: ids, n lists of k, and cosines (n, k) in [-1, 1], best first."""
@@ -129,8 +127,22 @@ class NodeIndex:
     def _get(self, name: str) -> Any:
         if name not in self._collections:
             with self._telling(f"The index has no collection {name!r}", "Run biobridge-rag build again."):
-                self._collections[name] = self._client.get_collection(self._prefix + name, embedding_function=None)
+                full = self._prefix + name
+                there = readable(self._names(), full) or full
+                self._collections[name] = self._client.get_collection(there, embedding_function=None)
         return self._collections[name]
+
+    def _settled(self, name: str) -> Any:
+        """The collection, under its own name and as it is now. For writers."""
+        settle(self._client, self._names(), self._prefix + name)
+        self._collections[name] = self._client.get_collection(self._prefix + name, embedding_function=None)
+        return self._collections[name]
+
+    def _take_out(self, name: str, collection: Any, ids: Sequence[str], label: str) -> tuple[Any, int]:
+        stored = collection.get(limit=1, include=["embeddings"])["embeddings"]
+        size = self._batch(len(stored[0]) if len(stored) else 1)
+        self._collections[name], went = take_out(self._client, collection, ids, label, size)
+        return self._collections[name], went
 
     def _batch(self, dim: int) -> int:
         return max(1, min(int(self._client.get_max_batch_size()), BATCH_BYTES // (4 * dim)))
@@ -141,9 +153,9 @@ class NodeIndex:
         )
 
     def _write(self, name: str, nodes: Sequence[Node], vectors: Vectors, label: str, progress: Progress) -> None:
-        there = self._prefix + name in self._names()
+        there = readable(self._names(), self._prefix + name) is not None
         if there:
-            collection = self._client.get_collection(self._prefix + name, embedding_function=None)
+            collection = self._settled(name)
             if (collection.metadata or {}).get("label") != label or collection.count() > len(nodes):
                 self._client.delete_collection(self._prefix + name)
                 there = False
@@ -155,6 +167,8 @@ class NodeIndex:
             return
         _check_dim(name, collection, vectors)
         for at in range(start - start % size, len(nodes), size):
+            if at < start:
+                collection, _ = self._take_out(name, collection, [n.id for n in nodes[at : at + size]], label)
             _store(collection, nodes[at : at + size], vectors[at : at + size])
             progress(f"indexing {name}", min(at + size, len(nodes)), len(nodes))
 

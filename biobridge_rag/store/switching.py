@@ -25,10 +25,9 @@ from biobridge_rag.errors import DiskFullError, HomeError
 from biobridge_rag.graph.artefact import EDGES, GRAPH, NODES, load_saved_graph, save_graph
 from biobridge_rag.store.index import BRIDGE, FROZEN, NodeIndex
 from biobridge_rag.store.manifest import Manifest, read_manifest, write_manifest, write_text
-from biobridge_rag.types import KnowledgeGraph, NodeType
+from biobridge_rag.types import KnowledgeGraph, NodeType, Progress
 
 FOLDER = "additions"
-Progress = Callable[[str, int, int], None]
 _PENDING, _STAGING, _MANIFEST = "pending.json", "staging", "manifest.json"
 
 

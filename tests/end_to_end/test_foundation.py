@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from biobridge_rag.chemistry import conformer
 from biobridge_rag.encoders.cache import load_centre
 from biobridge_rag.homes import open_home
 from biobridge_rag.types import NodeType
-from tests.encoders.test_chemical import SMILES, roberta
+from tests.encoders.test_chemical import SMILES, package, roberta  # noqa: F401
 from tests.encoders.test_esm import save_esm2
 from tests.encoders.test_language import bert
 
@@ -172,6 +173,30 @@ def test_a_cache_is_filled_checked_and_mended(cli: Cli, graph: Path, encoders: l
     assert all(t["encoded"] == 0 for t in again.values())
 
 
+def test_conformers_are_made_once(cli: Cli, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """A build over a filled cache tries those molecules only that have no vector there: the one that has no conformer."""
+    graph, cache, asked = write_graph(tmp_path / "g", range(10), range(8), range(4)), tmp_path / "cache", list[str]()
+    table = graph / "drug.csv"
+    table.write_text(table.read_text().replace(f",{smiles(7)},", ",C1#CC1,"))
+
+    def counted(value: str, *more: int) -> object:
+        asked.append(value)
+        return conformer(value, *more)
+
+    monkeypatch.setattr("biobridge_rag.encoders.chemical.conformer", counted)
+    options = ("--graph", graph, "--molecule-encoder", "unimol", "--weights", package, "--cache", cache, "--json")
+    first = cli("embed", *options)
+    assert first.code == 0 and first.json["types"]["drug"] == {"values": 7, "encoded": 7, "damaged": 0}, first
+    assert set(asked) == {*map(smiles, range(7)), "C1#CC1"}
+    for run, home in ((("build", "--home"), tmp_path / "one"), (("build", "--home"), tmp_path / "two")):
+        asked.clear()
+        result = cli(*run, home, *options)
+        assert result.code == 0 and asked == ["C1#CC1"], result
+        assert result.json["nodes"] == 21 and result.json["skipped"]["drug node that its encoder cannot read"] == 1
+    asked.clear()
+    assert cli("embed", *options, "--only-missing").json["types"]["drug"]["encoded"] == 0 and asked == ["C1#CC1"]
+
+
 def test_a_cache_must_be_named(cli: Cli, graph: Path) -> None:
     assert "--cache" in cli("embed", "--graph", graph).line
 
@@ -182,3 +207,52 @@ def test_unseen_nodes_that_a_model_cannot_read_are_counted(cli: Cli, built: tupl
     found = cli("evaluate", "retrieval", "--graph", graph, "--home", built[0], "--unseen", unseen, "--json")
     assert found.code == 0 and found.json["skipped"]["drug node that its encoder cannot read"] == 1, found
     assert {r["head_type"] for r in found.json["relations"]} == {"drug"}
+
+
+def test_an_evaluation_takes_the_options_of_a_build(
+    cli: Cli, graph: Path, weights: Path, encoders: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other encoders, another bridge, more epochs: each gives another report. A cache is filled once and then used."""
+    ask, cache = ("evaluate", "retrieval", "--graph", graph, "--baselines", "", "--json"), tmp_path / "cache"
+    usual = cli(*ask).json
+    assert usual["encoders"]["protein"].startswith("kmer") and usual["encoders"].keys() == {"protein", "molecule", "text"}
+    esm = cli(*ask, "--protein-encoder", weights / "esm2_tiny.pt")
+    assert esm.code == 0 and "(residues)" in esm.err and esm.json["relations"] != usual["relations"]
+    assert esm.json["encoders"] == {**usual["encoders"], "protein": esm.json["encoders"]["protein"]}
+    assert esm.json["encoders"]["protein"].startswith("esm2_tiny-")
+    official = [cli(*ask, "--bridge", "official", "--epochs", n).json for n in (1, 2)]
+    assert usual["history"] == [] and [len(report["history"]) for report in official] == [1, 2]
+    first = cli(*ask, *encoders, "--cache", cache)
+    assert first.json["skipped"]["drug node that its encoder cannot read"] == 1
+    monkeypatch.setattr("biobridge_rag.encoders.esm.EsmEncoder.encode_batches", lambda *_: pytest.fail("encoded again"))
+    again = cli(*ask, *encoders, "--cache", cache)
+    assert again.code == 0 and "(residues)" in first.err and "(residues)" not in again.err and again.json == first.json
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "said"),
+    [
+        ("--protein-encoder", "esm9", "no protein encoder named 'esm9'. Valid names: kmer"),
+        ("--molecule-encoder", "molbert", "no molecule encoder named 'molbert'. Valid names: fingerprint"),
+        ("--text-encoder", "bert9", "no text encoder named 'bert9'. Valid names: minilm"),
+        ("--bridge", "third", "'bridge' is not valid"),
+        ("--epochs", "0", "'epochs' is not valid"),
+        ("--weights", "/no/such/folder", "/no/such/folder are not there"),
+        ("--ray-address", "auto", "Add --engine ray"),
+    ],
+)
+def test_an_evaluation_with_options_that_cannot_be_used_is_one_line(cli: Cli, graph: Path, option: str, name: str, said: str) -> None:
+    result = cli("evaluate", "retrieval", "--graph", graph, option, name)
+    assert result.code == 2 and said in result.line
+
+
+def test_an_evaluation_checks_the_home_against_its_options(
+    cli: Cli, built: tuple[Path, Result, Path], graph: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    also = {"protein": range(20), "disease": range(10)}
+    unseen = write_graph(tmp_path / "new", range(0), range(18, 20), range(0), also=also)
+    ask = ("evaluate", "retrieval", "--graph", graph, "--home", built[0], "--unseen", unseen, "--baselines", "", "--json")
+    monkeypatch.chdir(weights)
+    found = cli(*ask, "--protein-encoder", "esm2_tiny.pt", "--molecule-encoder", "chemberta")
+    assert found.code == 0 and found.json["encoders"]["protein"].startswith("esm2_tiny-"), found
+    assert "not 'fingerprint'" in cli(*ask, "--molecule-encoder", "fingerprint").line

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
+from biobridge_rag.cli_fetch import summary
 from biobridge_rag.encoders import weights as places
 from biobridge_rag.encoders.weights import Source, find_checkpoint, find_model_folder
 from biobridge_rag.errors import FetchError, InputError
 from biobridge_rag.fetching import fetch_weights
 from biobridge_rag.fetching import weights as fetching_weights
 from biobridge_rag.fetching.http import Http
+from biobridge_rag.fetching.model_code import code_files
 from biobridge_rag.fetching.records import read_record
 from biobridge_rag.fetching.weights import wanted_files
 from tests.fetching.conftest import Asked, Reply, Server, ranged
@@ -99,6 +103,63 @@ def test_weights_are_taken_once() -> None:
     assert wanted_files([*shards, "pytorch_model.bin", "pytorch_model.bin.index.json"]) == shards
     old = ["pytorch_model-00001-of-00001.bin", "pytorch_model.bin.index.json"]
     assert wanted_files([*old, "training_args.bin", "optimizer.pt", "../x.json", "a/b.json"]) == old
+
+
+CONFIG = {
+    "model_type": "molformer",
+    "auto_map": {"AutoConfig": "configuration_molformer.MolformerConfig", "AutoModel": "modeling_molformer.MolformerModel"},
+}
+TOKENIZER = {
+    "auto_map": {"AutoTokenizer": ["tokenization_molformer.MolformerTokenizer", "tokenization_molformer_fast.MolformerTokenizerFast"]}
+}
+# As they lie at ibm/MoLFormer-XL-both-10pct; the fast tokenizer imports the slow one.
+MOLFORMER = {
+    "config.json": json.dumps(CONFIG).encode(), "tokenizer_config.json": json.dumps(TOKENIZER).encode(), "tokenizer.json": b"{}",
+    "vocab.json": b"{}", "model.safetensors": b"safe", "pytorch_model.bin": b"old", "README.md": b"-",
+    "configuration_molformer.py": b"raise SystemExit('ran')\nfrom transformers import PretrainedConfig\n",
+    "modeling_molformer.py": b"raise SystemExit('ran')\nfrom .configuration_molformer import MolformerConfig\nfrom .rotary import Rotary\n",
+    "rotary.py": b"import math\n    from .far import x\n", "far.py": b"from .rotary import y\n",
+    "tokenization_molformer_fast.py": b"from .tokenization_molformer import MolformerTokenizer\n", "tokenization_molformer.py": b"#\n",
+    "convert_molformer_checkpoint.py": b"from .far import x\n",
+}  # fmt: skip
+
+
+def test_code_that_a_model_needs_comes_with_it_as_files(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What auto_map names and what that imports, through two more files; not what nothing asks for. A fetch of before is completed."""
+    endpoint, folder = hub(server, MOLFORMER).url, tmp_path / "m"
+    with monkeypatch.context() as before:
+        before.setattr(fetching_weights, "code_files", lambda *_: ([], []))
+        assert not [name for name in fetch_weights(MODEL, folder, endpoint=endpoint).fetched if name.endswith(".py")]
+    outcome = fetch_weights(MODEL, folder, endpoint=endpoint)
+    code = {name for name in MOLFORMER if name.endswith(".py")} - {"convert_molformer_checkpoint.py"}
+    assert set(outcome.fetched) == set(MOLFORMER) - {"pytorch_model.bin", "convert_molformer_checkpoint.py"}
+    assert {name for name, entry in outcome.fetched.items() if "runs only with --remote-code" in entry.note} == code
+    assert all((folder / name).read_bytes() == MOLFORMER[name] for name in outcome.fetched)
+    assert any("modeling_molformer.py" in line and "--remote-code" in line for line in summary(outcome))
+    server.asked.clear()
+    again = fetch_weights(MODEL, folder, endpoint=endpoint)
+    assert again.fetched == {} and set(again.kept) == set(outcome.fetched) and not any("resolve" in path for path in server.paths())
+    (folder / "far.py").write_text("# changed by hand\n")
+    os.utime(folder / "far.py", (time.time() + 10,) * 2)  # the hub's client takes a second for no time
+    assert "far.py" in fetch_weights(MODEL, folder, endpoint=endpoint).fetched and (folder / "far.py").read_bytes() == MOLFORMER["far.py"]
+
+
+@pytest.mark.parametrize(("named", "absent"), [
+    ("gone.Model", "gone.py"), ("other/model--code.Model", "other/model--code"), ("../up.Model", "../up.py"), ("a/b.Model", "a/b.py"),
+])  # fmt: skip
+def test_code_that_is_not_there_is_told(server: Server, tmp_path: Path, named: str, absent: str) -> None:
+    """A model of a kind that transformers knows can do without."""
+    config = json.dumps({"auto_map": {"AutoModel": named, "AutoConfig": f"{MODEL}--own.Config", "AutoTokenizer": [None, 3]}}).encode()
+    files = {"config.json": config, "model.safetensors": b"x", "own.py": b"", "a/b.py": b"", "code.py": b""}
+    outcome = fetch_weights(MODEL, tmp_path / "m", endpoint=hub(server, files).url)
+    assert set(outcome.fetched) == {"config.json", "model.safetensors", "own.py"}
+    assert outcome.fetched["config.json"].note == f"it asks for code that is not fetched: {absent}"
+
+
+@pytest.mark.parametrize("config", [b"", b"[]", b'{"auto_map": "x"}', b'{"auto_map": null}', b"\xff"])
+def test_a_configuration_that_names_no_code_asks_for_none(tmp_path: Path, config: bytes) -> None:
+    (tmp_path / "config.json").write_bytes(config)
+    assert code_files(tmp_path, MODEL, ["x.py"]) == ([], [])
 
 
 def test_names_and_models_that_do_not_fit_are_told(server: Server, tmp_path: Path) -> None:

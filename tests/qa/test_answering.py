@@ -165,7 +165,7 @@ def test_no_composed_answer_holds_a_sentence_that_the_check_would_mark(question:
 
 
 def test_a_typing_error_is_said() -> None:
-    assert ask("what does gefitinob target?").text.startswith("“gefitinob” is read as **gefitinib** [1].")
+    assert ask("what does gefitinob target?").text.startswith('"gefitinob" is read as gefitinib (DB00317).')
 
 
 def test_yes_and_no_between_two_nodes() -> None:

@@ -59,6 +59,48 @@ def test_other_spellings_resolve(linker: NodeLinker, text: str, name: str) -> No
     assert linker.resolve(text).name == name
 
 
+SUBSTANCES = (
+    Node("DB00310", D, "Chlorthalidone"), Node("DB01409", D, "Tiotropium"), Node("DB00316", D, "Acetaminophen"),
+    Node("DB01005", D, "Hydroxyurea"), Node("DB09153", D, "Sodium chloride"), Node("DB00765", D, "Metyrosine"),
+    Node("DOID:750", S, "peptic ulcer disease"), Node("DOID:10595", S, "tooth disease"), Node("DOID:1441", S, "spinocerebellar ataxia"),
+    Node("DOID:3908", S, "non-small cell lung carcinoma"), Node("P01185", P, "AVP", synonyms=("Vasopressin",)),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def substances() -> NodeLinker:
+    return NodeLinker(graph_of(SUBSTANCES))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("chlortalidone", "Chlorthalidone"), ("tiotropium bromide", "Tiotropium"), ("paracetamol", "Acetaminophen"),
+        ("Hydroxycarbamide", "Hydroxyurea"), ("sodium chloride", "Sodium chloride"), ("metirosine", "Metyrosine"),
+        ("Peptic Ulcer", "peptic ulcer disease"), ("Non-small cell lung cancer", "non-small cell lung carcinoma"),
+    ],
+)  # fmt: skip
+def test_other_forms_of_a_name_resolve(substances: NodeLinker, text: str, name: str) -> None:
+    assert substances.resolve(text).name == name
+
+
+def test_a_part_of_a_compound_name_is_not_taken_for_the_whole(substances: NodeLinker) -> None:
+    assert substances.mentions("CHARCOT-MARIE-TOOTH DISEASE, TYPE 4C associates Gene SH3TC2") == []
+    assert substances.mentions("How does Drug Vasopressin act?") == [], "a gene is not the drug that was asked for"
+    (link,) = substances.mentions("Spinocerebellar Ataxia Type 6 is inherited")
+    assert link.score < 0.9 and link.text == "Spinocerebellar Ataxia Type 6", "a subtype that the graph lacks is told from its parent"
+
+
+def test_salts_do_not_hide_the_element(substances: NodeLinker) -> None:
+    with pytest.raises(UnknownNodeError):
+        substances.resolve("potassium chloride")
+
+
+def test_nodes_of_the_same_name_are_told(linker: NodeLinker) -> None:
+    (link,) = linker.mentions("What is asthma?")
+    assert link.node.type is S and [n.type for n in link.others] == [B]
+
+
 @pytest.mark.parametrize(("text", "name"), [("imatinb", "imatinib"), ("asprin", "aspirin"), ("brest cancer", "breast cancer")])
 def test_typing_errors_are_found_but_not_taken_for_exact(linker: NodeLinker, text: str, name: str) -> None:
     best = linker.find(text)[0]
