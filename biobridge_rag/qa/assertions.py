@@ -93,10 +93,13 @@ ABSTAINS = re.compile(
     r"|there (?:is|are) no(?:thing)?\b|no (?:evidence|node|edge|prediction|answer|line|information)"
     r"|nothing (?:in the (?:graph|evidence)|is known)|not (?:in|a node of|part of) (?:the|this) (?:graph|evidence)|insufficient evidence)"
 )
+_QUOTED = re.compile(r"^“[^”]{1,200}” is read as\b|\b(?:statement|claim)(?: that)? (?:\"[^\"]{1,400}\"|“[^”]{1,400}”)", re.IGNORECASE)
+PRONOUN = re.compile(r"\b(?:it|its|they|them|their|which|that|who|both|this|these|those)\b", re.IGNORECASE)
 HEDGE = re.compile(r"(?i)predict|probab|\blikely|\bmay\b|might|could|possib|candidate|suggest|%|not (?:stated|known|in the graph)")
 CHANCE = re.compile(r"(?i)probab|predict|chance|likelihood|confiden")
 _FIGURE = re.compile(
-    r"(?:(?P<under>under|below|less than|<)|(?P<over>over|above|more than|>))?\s*(?P<n>\d+(?:\.\d+)?)\s?(?:%|per ?cent\b)", re.IGNORECASE
+    r"(?:(?P<under>under|below|less than|<)|(?P<over>over|above|more than|>))?\s*(?<![\d.])(?P<n>\d+(?:\.\d+)?)\s?(?:%|per ?cent\b)",
+    re.IGNORECASE,
 )
 _DECIMAL = re.compile(r"(?<![\w.])(?P<n>0?\.\d+|1\.0+)(?![\w%.]|\s?(?:%|per ?cent))")
 
@@ -105,23 +108,24 @@ a about above according account addition additional additionally after all almos
 and another answer answers any apart are as asked asking asks at available based basis be because been before begin being below besides
 best between biological both brief but by called can candidate candidates cellular certain chance chances cite cited cites citing claim
 clear clearly collected come comes component components compound compounds conclude concluded conclusion condition conditions confidence
-connects consequently considered context correct correctly corresponding could curated data database describe described describes
-description different disease diseases disorder disorders do does drug drugs due each edge edges either else entries entry especially
-evidence evident example except fact false figure find finding findings first follow following follows for four from further furthermore
-gene general genes give given gives graph group groups had has have hence here high higher highest hold holds hop how however identified
-identify if in include included includes including indeed indicate indicates indication information instead into is it its itself join
-joined joining joins just key keys kind knowledge known lacks last least less level likelihood likely line lines list listed lists low
-lowest made main make makes many may mean means medicine medicines mentioned mentions might model molecular molecule molecules more
-moreover most much must name named namely names neither new next no node nodes none nor not note noted notes nothing of off on one ones
-only option options or order other others otherwise our out over overall pair part particular particularly path paths pathway pathways
-per piece pieces point points possible possibly potential predict predicted prediction predictions predicts present probabilities
-probability probable probably process processes protein proteins provide provided provides putative query question questions rank ranked
-ranks rather read reads reason reasons record recorded records reference references relation relations relevant remain remains report
-reported reports respectively rest result results same say says second see seem seems seen selected set several shared shares should
-show showed shown shows since single so some source sources specifically specifies state stated statement states still strong strongest
-such suggest suggested suggests sum summary support supported supporting supports symbol table term terms text than that the their them
-then there therefore these they third this those three through thus together too total true turn two under unknown up upon use used user
-uses using via was way we well were what when where whereas whether which while who whose why will with within without would yes yet you
+connected connects consequently considered context correct correctly corresponding could curated data database describe described
+describes description different disease diseases disorder disorders do does drug drugs due each edge edges either else entries entry
+especially evidence evident example except fact false figure find finding findings first follow following follows for four from further
+furthermore gene general genes give given gives graph group groups had has have hence here high higher highest hold holds hop how
+however identified identify if in include included includes including indeed indicate indicates indication information instead into is
+it its itself join joined joining joins just key keys kind knowledge known lacks last least less level likelihood likely line lines list
+listed lists low lowest made main make makes many may mean means medicine medicines mentioned mentions might model molecular molecule
+molecules more moreover most much must name named namely names neither new next no node nodes none nor not note noted notes nothing of
+off on one ones only option options or order other others otherwise our out over overall pair part particular particularly path paths
+pathway pathways patient patients people per person persons piece pieces play played playing plays point points possible possibly
+potential predict predicted prediction predictions predicts present probabilities probability probable probably process processes
+protein proteins provide provided provides putative query question questions rank ranked ranks rather read reads reason reasons record
+recorded records reference references relation relations relevant remain remains report reported reports respectively rest result
+results same say says second see seem seems seen selected set several shared shares should show showed shown shows since single so some
+source sources specifically specifies state stated statement states still strong strongest such suggest suggested suggests sum summary
+support supported supporting supports symbol table term terms text than that the their them then there therefore these they third this
+those three through thus together too total true turn two under unknown up upon use used user uses using via was way we well were what
+when where whereas whether which while who whose why will with within without would yes yet you
 """
 _STOP = frozenset(_SAYS_NOTHING.split())
 
@@ -159,7 +163,9 @@ def covers(stated: frozenset[Claim], claim: Claim) -> bool:
 
 
 def asserted(text: str) -> str:
-    """What is left of a sentence without the clauses that say what is not known or not in the evidence."""
+    """What is left of a sentence without the clauses that say what is not known or not in the evidence, and without what it
+    quotes of the question."""
+    text = _QUOTED.sub(lambda m: "statement" if m.group()[0] in "sScC" else "", text)
     if not ABSTAINS.search(text):
         return text
     clauses = re.split(r";|(?=,? \b(?:but|however|although|though|whereas|yet)\b)", text)
@@ -190,7 +196,7 @@ def name_like(text: str) -> frozenset[str]:
 
 
 def _begins(text: str, at: int) -> bool:
-    return bool(re.search(r"[:;.!?(\"“]\W*$", text[:at]))
+    return bool(re.search(r"[:;.!?(\"“]\W*$", text[max(0, at - 8) : at]))
 
 
 def _without_relations(text: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from biobridge_rag.qa.assertions import CHANCE, HEDGE, NAMES, Claim, asserted, claims, clauses, covers, figures, name_like, telling
+from biobridge_rag.qa.assertions import HEDGE, NAMES, PRONOUN, Claim, asserted, claims, clauses, covers, figures, name_like, telling
 from biobridge_rag.qa.markdown import KEY, keys_of, md_escape, sentences, spans
 from biobridge_rag.qa.markdown import md_plain as md_plain
 from biobridge_rag.qa.statements import TEXTS, Statement, percent, short
@@ -70,7 +70,7 @@ def check(
         n_removed += len(numbers) - len(existing)
         return f"[{', '.join(existing)}]" if existing else ""
 
-    cleaned = re.sub(r" +(?=[.,;:!?])", "", re.sub(r"(?<=\S)  +", " ", KEY.sub(keep, text.replace(MARK, ""))))
+    cleaned = re.sub(r"(?<! ) +(?=[.,;:!?])", "", re.sub(r"(?<=\S)[^\S\n]{2,}", " ", KEY.sub(keep, text.replace(MARK, ""))))
     judge = _Judge(citations, evidence, english)
     used, unsupported, marks = dict[str, Citation](), list[str](), list[int]()
     n_sentences = n_citations = n_supporting = 0
@@ -86,7 +86,7 @@ def check(
         n_sentences, n_citations, n_supporting = n_sentences + 1, n_citations + len(cited), n_supporting + len(supporting)
         if not verdict:
             unsupported.append(" ".join(" ".join(sentences(cleaned[begin:end])).split()))
-            marks.append(end - len(re.search(r"\s*[.!|]?\s*$", cleaned[begin:end])[0]))  # type: ignore[index]
+            marks.append(end - len(re.search(r"\s*[.!|]?\s*$", cleaned[max(begin, end - 4) : end])[0]))  # type: ignore[index]
     for at in reversed(marks):
         cleaned = cleaned[:at] + MARK + cleaned[at:]
     order = sorted(used, key=int)
@@ -126,7 +126,7 @@ class _Judge:
 
     def _name(self, number: int, node: Node) -> None:
         for name in (node.name, short(node.name), node.id, *node.synonyms):
-            if name.strip():
+            if re.search(r"[^\W\d_]", name):
                 self.places.setdefault(name.strip(), set()).add(number)
 
     def masked(self, text: str) -> tuple[str, dict[str, set[int]]]:
@@ -184,6 +184,8 @@ class _Judge:
         rest = asserted(masked)
         found = {sign: signs[sign] for sign in _NAME.findall(rest)}
         made = claims(rest)
+        if not (made or found or telling(rest)) and not figures(bare):
+            return None, set()
         if rest != masked and not (made or (cited and telling(rest))):
             return None, set()
         lead_in = bare.endswith(":") and len(bare.split()) <= 12
@@ -204,7 +206,8 @@ class _Judge:
 
     def _holding(self, text: str, signs: dict[str, set[int]], facts: Sequence[_Fact]) -> tuple[list[_Fact] | None, set[int]]:
         """The facts that hold the claims of a sentence that names these nodes, and the nodes that it can mean; None where a claim or
-        a node has no fact. What a clause claims of two nodes or more must be a fact of two of them."""
+        a node has no fact. What a clause claims of two nodes or more must be a fact of two of them, or of one and what its pronoun
+        stands for."""
         everywhere = {n for f in facts for n in f.nodes}
         found = {sign: numbers & everywhere for sign, numbers in signs.items()}
         if not all(found.values()):
@@ -220,10 +223,12 @@ class _Judge:
             return None, set()
         for clause, stated in clauses(text):
             here = [found[sign] for sign in _NAME.findall(clause)]
-            pair = set[int]().union(*here)
+            own = set[int]().union(*here)
+            pair = meant if PRONOUN.search(clause) else own
             if len({min(numbers) for numbers in here}) > 1:
+                near = [f for f in holding if f.nodes & own and len(f.nodes & pair) > 1]
                 for claim in stated:
-                    if claim[0] != "linked" and not any(len(f.nodes & pair) > 1 and covers(f.claims, claim) for f in holding):
+                    if claim[0] != "linked" and not any(covers(f.claims, claim) for f in near):
                         return None, set()
         return holding, meant
 
@@ -234,8 +239,6 @@ class _Judge:
             return named
         said = frozenset[str]().union(*(telling(f"{short(s.node.name)} {s.plain()} {s.of}") for s in statements))
         strange = words - said
-        if not words and not named and not claims(text):
-            return any(CHANCE.search(text) for _ in statements)
         if any(s.kind in TEXTS for s in statements):
             return 2 * len(strange) <= len(words) and not name_like(text) - said
         return not strange

@@ -62,7 +62,7 @@ def read_choice(text: str, options: Sequence[str]) -> str | None:
 
 def _first_line(text: str) -> str:
     """The first line with a word in it, without Markdown, its label and keys."""
-    line = next((line for line in text.splitlines() if re.search(r"\w", line)), "")
+    line = next((line for line in text.splitlines() if re.search(r"\w", line)), "")[:2_000]
     line = re.sub(r"^[\s>#*+•-]*\s|[*`\"“”]+", "", _KEYS.sub("", line).strip())
     return _LABEL.sub("", re.sub(r"(?<!\w)_+|_+(?!\w)", "", line).strip()).strip()
 

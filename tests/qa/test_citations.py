@@ -71,6 +71,15 @@ SUPPORTED = [
     "Captopril is predicted to target EGFR with a probability of less than 1% [11].",
     "Lapatinib targets HER2, which in turn is associated with breast cancer [5, 6, 9].",
     "TP53 does not bind gefitinib directly [10].",
+    "Based on the evidence provided, gefitinib is a known drug that targets EGFR [2].",
+    "Two drugs are known to target EGFR in the graph: gefitinib [2] and lapatinib [5].",
+    "Known drugs that target EGFR are gefitinib [2] and lapatinib [5]; afatinib is predicted with a probability of 62 % [3].",
+    "A further candidate, predicted by the model, is afatinib, with probability 62 % [3].",
+    "The most likely gene is EGFR, since it is targeted by gefitinib and associated with lung cancer [2, 4].",
+    "EGFR plays the main role: it is a target of gefitinib [2] and it is associated with lung cancer [4].",
+    "Gefitinib, also known as Iressa, targets EGFR [2].",
+    "Gefitinib is used to treat patients with lung cancer [4].",
+    'The statement "gefitinib does not target EGFR" is false: gefitinib targets EGFR [2].',
     "Lapatinib targets ERBB2, but the evidence does not say whether it inhibits it [6].",
 ]
 UNSUPPORTED = [
@@ -129,6 +138,7 @@ SILENT = [
     "Answer: True",
     "**Answer:** Unknown",
     "Answer: gefitinib",
+    "Yes.",
     "",
 ]
 
@@ -164,7 +174,7 @@ def test_what_states_nothing_needs_no_key(text: str) -> None:
             "**Known**\n\nThese are the drugs:\n- gefitinib [2]\n- aspirin",
             f"**Known**\n\nThese are the drugs:\n- gefitinib [2]\n- aspirin{MARK}",
         ),
-        ("All is well. [2] Gefitinib targets EGFR [2].", f"All is well. [2]{MARK} Gefitinib targets EGFR [2]."),
+        ("It cures all. [2] Gefitinib targets EGFR [2].", f"It cures all. [2]{MARK} Gefitinib targets EGFR [2]."),
         ("**It cures all.** Gefitinib targets EGFR [2].", f"**It cures all.**{MARK} Gefitinib targets EGFR [2]."),
         ("| it cures all |", f"| it cures all{MARK} |"),
         (f"Gefitinib targets EGFR{MARK} [2].", "Gefitinib targets EGFR [2]."),
@@ -187,6 +197,13 @@ def test_checking_a_checked_text_changes_nothing(text: str) -> None:
     )  # fmt: skip
     assert twice.n_removed == 0 and once.n_supporting <= once.n_citations and len(once.unsupported) <= once.n_sentences
     assert once.text.count(MARK) == len(once.unsupported)
+
+
+@pytest.mark.parametrize("piece", [" ", "\t", "1", "[1]", "[1,", ". ", "a, ", "Ab ", "(", "**", "-", ">", "EGFR ", "not ", "“", "\n- "])
+def test_a_hostile_text_is_checked_in_linear_time(piece: str) -> None:
+    """With a step that is quadratic, this takes minutes."""
+    text = "It cures all" + piece * (100_000 // len(piece)) + " x"
+    assert check(text, LEDGER.citations(), LEDGER.statements).text
 
 
 def test_keys_that_do_not_exist_are_removed_and_counted() -> None:
