@@ -79,7 +79,7 @@ def _citations(record: Record) -> dict[str, int]:
             n += 1
             if key not in cited:
                 dangling += 1
-            elif shown and (cited[key]["node_id"], cited[key]["name"]) not in shown:
+            elif (cited[key]["node_id"], cited[key]["name"]) not in shown:
                 not_shown += 1
             else:
                 right += supported
