@@ -18,7 +18,14 @@ PREFIX = "BIOBRIDGE_"
 
 
 class Settings(BaseSettings):
-    """Values given in code or on the command line come first, then the environment, then these defaults."""
+    """Values given in code or on the command line come first, then the environment, then these defaults.
+
+    llm_model: what a server calls it, or the folder of a transformers model, which then runs in this process unless llm_base_url is
+    set. llm_timeout: seconds to wait for each piece of an answer; llm_limit: for the whole of it; llm_max_retries: tries after the first
+    where a server is busy or fails; llm_max_tokens: of an answer, None for what the server does of itself; llm_seed: sent along, for
+    servers that know it; llm_price_in, llm_price_out: US dollars for a million tokens, to count costs; llm_cache: a folder where whole
+    answers are kept, so that a run can be repeated without asking again.
+    """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, populate_by_name=True)
 
@@ -43,6 +50,13 @@ class Settings(BaseSettings):
     llm_model: str = ""
     llm_base_url: str = ""
     llm_timeout: float = Field(default=60.0, gt=0, le=3600)
+    llm_limit: float = Field(default=600.0, gt=0, le=86_400)
+    llm_max_retries: int = Field(default=3, ge=0, le=20)
+    llm_max_tokens: int | None = Field(default=None, ge=1, le=100_000)
+    llm_seed: int | None = Field(default=None, ge=0, lt=2**31)
+    llm_price_in: float | None = Field(default=None, ge=0, le=1_000_000)
+    llm_price_out: float | None = Field(default=None, ge=0, le=1_000_000)
+    llm_cache: Path | None = None
     llm_api_key: str = Field(
         default="", repr=False, validation_alias=AliasChoices("llm_api_key", "BIOBRIDGE_LLM_API_KEY", "OPENAI_API_KEY")
     )

@@ -105,6 +105,8 @@ def _diagnose_llm(settings: Settings) -> Finding:
     llm = Engine.llm_of(settings)
     if llm is None:
         return Finding("language model", True, "none set up: answers are composed from the evidence, nothing leaves this machine")
+    if llm.local:
+        return Finding("language model", True, f"{llm.model} runs on this machine, from {settings.llm_model}: nothing leaves it")
     host, _, port = llm.host.rpartition(":") if ":" in llm.host else (llm.host, "", "443")
     try:
         socket.create_connection((host, int(port)), timeout=3).close()

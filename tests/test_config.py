@@ -48,6 +48,13 @@ def test_given_before_environment_before_default(monkeypatch: pytest.MonkeyPatch
         ("llm_model", "m", "m"),
         ("llm_base_url", "http://localhost:1/v1", "http://localhost:1/v1"),
         ("llm_timeout", "2.5", 2.5),
+        ("llm_limit", "90", 90.0),
+        ("llm_max_retries", "0", 0),
+        ("llm_max_tokens", "500", 500),
+        ("llm_seed", "7", 7),
+        ("llm_price_in", "0.15", 0.15),
+        ("llm_price_out", "0.6", 0.6),
+        ("llm_cache", "/data/answers", Path("/data/answers")),
         ("llm_api_key", "k", "k"),
     ],
 )
@@ -92,6 +99,14 @@ def test_an_unknown_name_is_refused() -> None:
         ("llm_timeout", 0),
         ("llm_timeout", 4000),
         ("llm_timeout", "nan"),
+        ("llm_limit", 0),
+        ("llm_max_retries", -1),
+        ("llm_max_retries", 21),
+        ("llm_max_tokens", 0),
+        ("llm_seed", -1),
+        ("llm_price_in", -0.1),
+        ("llm_price_out", "nan"),
+        ("llm_price_out", "free"),
     ],
 )
 def test_a_bad_value_names_the_setting_given_or_set(monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:

@@ -24,8 +24,9 @@ DAMPING = 0.4
 class Adjacency:
     """For the node at position i, rows bounds[i] to bounds[i + 1] of the columns, sorted by neighbour and then kind.
 
-    bounds (n + 1,); other (m,): the neighbour's position; kind (m,): number of the undirected relation; edge (m,): the edge's position
-    in the graph's edge columns, in a direction that it is stored in; weight (m,): in (0, 1], the same from either end.
+    bounds (n + 1,); other (m,): the neighbour's position; kind (m,): number of the undirected relation, of which `names` has the name
+    without the types; edge (m,): the edge's position in the graph's edge columns, in a direction that it is stored in; weight (m,): in
+    (0, 1], the same from either end.
     """
 
     bounds: Indices
@@ -33,13 +34,14 @@ class Adjacency:
     kind: NDArray[np.int16]
     edge: NDArray[np.int32]
     weight: NDArray[np.float64]
+    names: tuple[str, ...]
 
     def rows(self, position: int) -> slice:
         return slice(int(self.bounds[position]), int(self.bounds[position + 1]))
 
 
 def make_adjacency(graph: KnowledgeGraph, damping: float = DAMPING) -> Adjacency:
-    """Reads the edge columns; a second for millions of edges. Edges from a node to itself are left out."""
+    """Reads the edge columns; seconds for millions of edges. Edges from a node to itself are left out."""
     n, names = len(graph.nodes), [(r.name, *sorted((str(r.head_type), str(r.tail_type)))) for r in graph.relations]
     numbers = {name: i for i, name in enumerate(sorted(set(names)))}
     kind = np.array([numbers[name] for name in names], np.int64)[graph.relation] if names else np.zeros(0, np.int64)
@@ -51,10 +53,16 @@ def make_adjacency(graph: KnowledgeGraph, damping: float = DAMPING) -> Adjacency
     degree = np.bincount(np.concatenate([kind * n + low, kind * n + high]), minlength=1).astype(np.float64)
     weight = (degree[kind * n + low] * degree[kind * n + high]) ** -damping
     one, other = np.concatenate([low, high]), np.concatenate([high, low])
-    order = np.lexsort((np.tile(kind, 2), other, one))
+    order = np.argsort((one * n + other) * max(len(numbers), 1) + np.tile(kind, 2))
     bounds = np.searchsorted(one[order], np.arange(n + 1)).astype(np.int64)
-    columns = (other.astype(np.int32), np.tile(kind, 2).astype(np.int16), np.tile(edge, 2).astype(np.int32), np.tile(weight, 2))
-    return Adjacency(bounds, *(column[order] for column in columns))  # type: ignore[arg-type]
+    return Adjacency(
+        bounds,
+        other[order].astype(np.int32),
+        np.tile(kind, 2)[order].astype(np.int16),
+        np.tile(edge, 2)[order].astype(np.int32),
+        np.tile(weight, 2)[order],
+        tuple(name[0] for name in numbers),
+    )
 
 
 _MADE: dict[int, tuple[weakref.ref[KnowledgeGraph], Adjacency]] = {}

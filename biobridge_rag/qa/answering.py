@@ -25,7 +25,7 @@ from biobridge_rag.qa.markdown import md_escape, md_plain, without_keys
 from biobridge_rag.qa.mechanisms import mechanism
 from biobridge_rag.qa.prompting import render
 from biobridge_rag.qa.referring import MAX_ENTITIES, History, References
-from biobridge_rag.qa.statements import Ledger, about, passage
+from biobridge_rag.qa.statements import MAX_NAME, Ledger, about, passage, short
 from biobridge_rag.qa.verdicts import read_choice, read_verdict
 from biobridge_rag.retrieval.linking import MAX_QUESTION, LinkedNode, NodeLinker
 from biobridge_rag.types import Answer, KnowledgeGraph, Node, Query, Retrieval, Usage
@@ -85,10 +85,13 @@ class Answerer:
         those of a choice, or what true and false are called; kind: open | choice | true_false, or "" to be read from the question.
         """
         question = question.strip()[:MAX_QUESTION]
+        queries = [replace(q, name=short(q.name)) if len(q.name) > MAX_NAME else q for q in queries]
         options = tuple(options) or options_of(question)
         yield AnswerEvent("status", "Reading the question")
         work = self._read(question, queries, history)
         work.kind, work.forced, work.choices = kind or kind_of(options), bool(kind), options
+        if work.kind == "open":
+            self._missing(work, question)
         if work.kind != "open" or work.entities or work.abstained:
             yield from self._gather(work)
         else:
@@ -208,8 +211,7 @@ class Answerer:
 
     def _unread(self, work: Work) -> list[str]:
         """What the question names and the graph does not: the words that are left where "both _ and _" or "with _" is read."""
-        linked = self.linker.mentions(work.question, MAX_ENTITIES)
-        masked = _masked(work.question, linked)
+        masked = _masked(work.question, work.linked)
         slots = re.search(r"\bboth (.+?) and (.+?)\s*[?.]?$", masked) or re.search(r"\b(?:with|for|of|to|by|in) (.+?)\s*[?.]?$", masked)
         return [
             slot.strip(" \"'") for slot in (slots.groups() if slots else ()) if re.sub(r"[\W_]+|\b(?:the|gene|drug|disease)\b", "", slot)
@@ -225,14 +227,14 @@ class Answerer:
         work = Work(question, entities, read.options, read.asked, ledger, [], [], [], [])
         for link in read.linked:
             if link.score < 0.98:
-                work.lead.append(f"“{md_escape(link.text)}” is read as **{md_escape(link.node.name)}** {ledger.key(link.node)}.")
+                work.fact(f'"{link.text}" is read as {link.node.name} ({link.node.id}).')
             if link.others:
                 others = joined([f"{n.name} ({n.type.label} {n.id})" for n in link.others])
-                work.fact(f"“{link.text}” is read as the {link.node.type.label} {link.node.name}; it also names {others}.")
+                work.fact(f'"{link.text}" is read as the {link.node.type.label} {link.node.name}; it also names {others}.')
         self._contradictions(work, queries, read.linked)
         if read.missing:
             work.fact(read.missing, abstains=True)
-        self._missing(work, read.linked)
+        work.linked = read.linked
         work.question = read.asked_of
         return work
 
@@ -245,12 +247,12 @@ class Answerer:
                 attached = f"{query.name} is attached" if query.node is None else f"What is attached is {query.node.name}"
                 work.fact(f"{attached}, but the question names {joined([n.name for n in named])}; both are looked up.")
 
-    def _missing(self, work: Work, linked: Sequence[LinkedNode]) -> None:
+    def _missing(self, work: Work, question: str) -> None:
         """Says which names of the question no node has: a word after "Drug" or "Gene", and what looks like a gene symbol."""
-        masked = _masked(work.question, linked)
+        masked = _masked(question, work.linked)
         words = re.findall(r"\b(?:Drug|Gene|Protein)\s+(\w[\w-]{3,})|\b(?:drug|gene|protein)\s+([A-Z][\w-]{2,})", masked)
         named = [a or b for a, b in words]
-        closed = bool(YES_NO.match(work.question)) or not WH.search(work.question)
+        closed = bool(YES_NO.match(question)) or not WH.search(question)
         form = r"\b(?:[A-Z][A-Z0-9-]*[0-9][A-Z0-9-]*|[A-Z]{3,6})\b" if closed else r"\b[A-Z][A-Z0-9-]*[0-9][A-Z0-9-]*\b"
         symbols = [w for w in re.findall(form, masked) if w not in _ACRONYMS and masked.upper() != masked]
         for word in dict.fromkeys([*named, *symbols]):

@@ -154,6 +154,16 @@ def make_bundle(engine: Any, turns: Sequence[TurnRecord], llm: Any = None, creat
     )  # fmt: skip
 
 
+def save_answer(
+    engine: Any, path: Path, answer: Answer, queries: Sequence[Query] = (), recorder: Recorder | None = None, notes: Sequence[str] = (),
+    options: Sequence[str] = (), kind: str = "", arm: str = "full",
+) -> str:  # fmt: skip
+    """Writes a single answer as a conversation of one turn; see record_turn and save_bundle. Returns the line to tell the user."""
+    turn = record_turn(answer, queries, recorder, notes, options, kind, arm)
+    save_bundle(make_bundle(engine, [turn], recorder.chat if recorder is not None else None), path)
+    return f"{path}: {WARNING}"
+
+
 def home_record(engine: Any) -> HomeRecord:
     """Of the engine's home, what its answers depend on."""
     manifest = engine.home.manifest
@@ -167,7 +177,8 @@ def home_record(engine: Any) -> HomeRecord:
 
 def model_record(llm: Any) -> ModelRecord:
     """Name, host and parameters of a language model; nothing that looks like a key."""
-    given = getattr(llm, "parameters", {})
+    options = getattr(getattr(llm, "config", None), "options", None)
+    given = options(()) if callable(options) else getattr(llm, "parameters", {})
     plain: dict[str, JsonValue] = {
         k: v for k, v in given.items() if isinstance(v, str | int | float | bool | None) and not _SECRET.search(k)
     }

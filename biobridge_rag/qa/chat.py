@@ -5,7 +5,7 @@ Knows: messages, tools as pydantic models, Usage. Does not know: LangChain, serv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -99,6 +99,25 @@ class DryRun:
     def _refuse(self, messages: Messages, tools: Tools) -> None:
         self.shown.append(self.show(messages, tools))
         raise NotSent(f"Nothing was sent to {self.model}: this is a dry run.")
+
+
+def without_thoughts(pieces: Iterable[str]) -> Iterator[str]:
+    """A text piece by piece, without what some models think aloud before it, between <think> and </think>."""
+    held, begun = "", False
+    for piece in pieces:
+        if begun:
+            yield piece
+            continue
+        held += piece
+        start = held.lstrip()
+        answer = "" if "<think>".startswith(start) else held
+        if start.startswith("<think>"):
+            answer = start.partition("</think>")[2].lstrip()
+        if answer:
+            begun = True
+            yield answer
+    if not begun and held.strip() and not held.lstrip().startswith("<think>"):
+        yield held
 
 
 def as_text(messages: Messages) -> str:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from biobridge_rag.qa.assertions import CHANCE, HEDGE, NAMES, Claim, asserted, claims, clauses, covers, figures, name_like, telling
 from biobridge_rag.qa.markdown import KEY, keys_of, md_escape, sentences, spans
 from biobridge_rag.qa.markdown import md_plain as md_plain
-from biobridge_rag.qa.statements import TEXTS, Statement, percent
+from biobridge_rag.qa.statements import TEXTS, Statement, percent, short
 from biobridge_rag.types import Citation, Node
 
 MARK = " (not supported by the evidence)"
@@ -108,21 +109,23 @@ class _Judge:
         for s in evidence:
             for node in (s.node, *s.nodes):
                 self._name(numbers.setdefault((node.type.value, node.id), len(numbers)), node)
-        for s in evidence:
+        self.by_fold: dict[str, set[int]] = {}
+        for name, found in self.places.items():
+            self.by_fold.setdefault(name.casefold(), set()).update(found)
+        for at, s in enumerate(evidence):
             if s.of and s.of not in self.places:
-                self.places[s.of] = self.places.get(s.of.casefold(), {len(numbers) + len(self.places)})
-        self.by_fold = {name.casefold(): found for name, found in self.places.items()}
-        forms = sorted((n for n in self.places if len(n) > 1), key=len, reverse=True)
-        self.names = re.compile("|".join(_form(n) for n in forms) or r"(?!)")
+                self.places[s.of] = self.by_fold.setdefault(s.of.casefold(), {len(numbers) + at})
+        self.forms = sorted(((n.casefold(), n) for n in self.places if len(n) > 1), key=lambda form: -len(form[1]))
+        self.patterns: dict[str, re.Pattern[str]] = {}
         self.numbers = numbers
-        self.facts = [self._facts(s) for s in evidence]
-        self.stated = frozenset(c for facts in self.facts for fact in facts for c in fact.claims)
-        wordings = [w for s in evidence for w in (s.node.name, s.of, s.source, *s.why, *(n.name for n in s.nodes))]
+        self.read: dict[int, list[_Fact]] = {}
+        wordings = [w for s in evidence for w in (s.of, s.source, *s.why)]
+        wordings += [w for s in evidence for n in (s.node, *s.nodes) for w in (n.name, short(n.name))]
         wordings += [s.text for s in evidence if s.kind not in TEXTS]
         self.wordings = wordings
 
     def _name(self, number: int, node: Node) -> None:
-        for name in (node.name, node.id, *node.synonyms):
+        for name in (node.name, short(node.name), node.id, *node.synonyms):
             if name.strip():
                 self.places.setdefault(name.strip(), set()).add(number)
 
@@ -135,7 +138,24 @@ class _Judge:
             found[sign] = self.places.get(match.group()) or self.by_fold.get(match.group().casefold(), set())
             return sign
 
-        return self.names.sub(mask, _NAME.sub(" ", text)), found
+        text = _NAME.sub(" ", text)
+        folded = text.casefold()
+        for fold, name in self.forms:
+            if fold in folded:
+                pattern = self.patterns.get(name) or self.patterns.setdefault(name, _form(name))
+                text = pattern.sub(mask, text)
+        return text, found
+
+    @cached_property
+    def stated(self) -> frozenset[Claim]:
+        """All relations that the evidence states or denies."""
+        return frozenset(c for i in range(len(self.evidence)) for fact in self.facts(i) for c in fact.claims)
+
+    def facts(self, i: int) -> list[_Fact]:
+        """What the statement at that place says."""
+        if i not in self.read:
+            self.read[i] = self._facts(self.evidence[i])
+        return self.read[i]
 
     def _facts(self, s: Statement) -> list[_Fact]:
         own = {self.numbers[s.node.type.value, s.node.id]}
@@ -170,7 +190,7 @@ class _Judge:
         if not cited and (heading or lead_in or _SHAPES.match(sentence.strip())) and len(bare.split()) <= 20:
             covered = all(covers(self.stated, c) for c in made) and not (made and name_like(rest))
             return (None if covered else False), set()
-        by_key = {n: [fact for i in self.cited.get(n, ()) for fact in self.facts[i]] for n in cited}
+        by_key = {n: [fact for i in self.cited.get(n, ()) for fact in self.facts(i)] for n in cited}
         statements = [self.evidence[i] for n in cited for i in self.cited.get(n, ())]
         holding, meant = self._holding(rest, found, [f for facts in by_key.values() for f in facts])
         if not statements or holding is None or not _figures_fit(bare, statements) or not self._words_fit(rest, statements, bool(found)):
@@ -212,7 +232,7 @@ class _Judge:
         words = telling(text)
         if not self.english:
             return named
-        said = telling(" ".join(f"{s.node.name} {s.plain()} {s.of}" for s in statements))
+        said = frozenset[str]().union(*(telling(f"{short(s.node.name)} {s.plain()} {s.of}") for s in statements))
         strange = words - said
         if not words and not named and not claims(text):
             return any(CHANCE.search(text) for _ in statements)
@@ -223,16 +243,18 @@ class _Judge:
     def _follows_name(self, sentence: str, key: str) -> bool:
         """Whether the key stands right after the name of its own node, to say which one is meant."""
         names = {n.name for i in self.cited.get(key, ()) for n in self.evidence[i].cites}
-        spelled = "|".join(re.escape(form) for name in names if name for form in (md_escape(name), name))
+        spelled = "|".join(re.escape(form) for name in names if name for form in (md_escape(name), name, md_escape(short(name))))
         return bool(spelled and re.search(rf"(?i)(?:{spelled})[*_]*(?: \([^()]*\))?\s*\[{key}\]", sentence))
 
 
 def _figures_fit(bare: str, statements: Sequence[Statement]) -> bool:
     """Every share in the sentence is one of the statements; where it cites predictions and speaks of no likeness, a probability of them."""
     given = figures(bare)
-    of_predictions = figures(" ".join(f"probability {percent(s.probability)}" for s in statements if s.kind == "predicted"))
-    elsewhere = figures(" ".join(s.plain() for s in statements if s.kind != "predicted"))
-    reasons = figures(" ".join(w for s in statements for w in s.why))
+    if not given:
+        return True
+    of_predictions = _all_figures(f"probability {percent(s.probability)}" for s in statements if s.kind == "predicted")
+    elsewhere = _all_figures(s.plain() for s in statements if s.kind != "predicted")
+    reasons = _all_figures(w for s in statements for w in s.why)
     chances = re.findall(
         r"(?i)(?:probability|chance|likelihood|confidence)\W+(?:(?:of|is|about|only)\W+)*((?:under |over )?[\d.]+ ?%?)", bare
     )
@@ -243,15 +265,19 @@ def _figures_fit(bare: str, statements: Sequence[Statement]) -> bool:
     return given <= of_predictions | elsewhere | alike
 
 
+def _all_figures(texts: Iterable[str]) -> frozenset[str]:
+    return frozenset[str]().union(*map(figures, texts))
+
+
 def _is_share(text: str) -> bool:
     return "%" in text or bool(re.fullmatch(r"0?\.\d+|1\.0+", text.strip().rstrip(".")))
 
 
-def _form(name: str) -> str:
+def _form(name: str) -> re.Pattern[str]:
     """A name as a pattern: a short word of capitals, such as the symbol CAT, as it is; all others in any case."""
     pattern = re.escape(name)
     exact = name.isupper() and name.isalpha() and len(name) <= 5
-    return rf"(?<!\w){pattern}(?!\w)" if exact else rf"(?<!\w)(?i:{pattern})(?!\w)"
+    return re.compile(rf"(?<!\w){pattern}(?!\w)", 0 if exact else re.IGNORECASE)
 
 
 def _hidden(text: str, wordings: Iterable[str], facts: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from biobridge_rag.errors import BiobridgeError
 from biobridge_rag.qa.asking import YES_NO, Asked
 from biobridge_rag.qa.markdown import md_escape, with_key
 from biobridge_rag.qa.statements import Ledger, Statement, about, known, percent, predicted, shortened, similar
+from biobridge_rag.retrieval.linking import LinkedNode
 from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Query, Relation, Retrieval, Triple
 
 Retrieve = Callable[[Query, Relation, int], Retrieval]
@@ -35,8 +36,9 @@ _ORDER = ("target", "indication", "associated with", "ppi", "interacts with", "e
 class Work:
     """One question on its way: what was found, the sentences that lead the answer, and plain facts on what was not found.
 
-    kind: open | choice | true_false; choices: the options; forced: whether a side must be taken; head: the line of a verdict; prediction:
-    short answers, best first; sure: the probability in [0, 1] that the first is right, 0 where nobody knows."""
+    linked: the nodes that the question names, with its words; kind: open | choice | true_false; choices: the options; forced: whether a
+    side must be taken; head: the line of a verdict; prediction: short answers, best first; sure: the probability in [0, 1] that the
+    first is right, 0 where nobody knows."""
 
     question: str
     entities: list[Query]
@@ -48,6 +50,7 @@ class Work:
     facts: list[str]
     notices: list[str]
     abstained: bool = False
+    linked: Sequence[LinkedNode] = ()
     kind: str = "open"
     choices: Sequence[str] = ()
     forced: bool = False

@@ -17,9 +17,9 @@ from typing import Any
 
 from biobridge_rag.encoders.weights import is_model_folder
 from biobridge_rag.errors import BiobridgeError, InputError
-from biobridge_rag.qa.chat import CallError, Chat, DryRun, Messages, NotSent, ToolCall, Tools, as_text, checked_calls
+from biobridge_rag.qa.chat import CallError, Chat, DryRun, Messages, NotSent, ToolCall, Tools, as_text, checked_calls, without_thoughts
 from biobridge_rag.qa.llm_cache import LLMCache, key_of
-from biobridge_rag.qa.llm_calls import OPENAI_URL, Caller, LLMConfig, Tally, untraced
+from biobridge_rag.qa.llm_calls import OPENAI_URL, Caller, LLMConfig, Tally, is_folder, untraced
 from biobridge_rag.types import Usage
 
 __all__ = ["CallError", "Chat", "DryRun", "LLMConfig", "LanguageModel", "NotSent", "ToolCall", "make_llm"]
@@ -58,7 +58,8 @@ class LanguageModel:
 
         Raises CallError, of one line, for whatever goes wrong: refused, not authorised, too many requests, an error of the server,
         time-out, an answer that is garbage, empty, endless, or broken off before its end. What may pass is tried again, but not after
-        the first piece. An answer that is cut at max_tokens ends there; it is not kept in the cache."""
+        the first piece. An answer that is cut at max_tokens ends there; it is not kept in the cache. What a model thinks aloud first is
+        left out."""
         messages, started = _clean(messages), time.perf_counter()
         key = self._key(messages, ())
         kept = self._kept(key, "text", str)
@@ -68,10 +69,11 @@ class LanguageModel:
         tally, pieces = Tally(), list[str]()
         chunks = self._caller.chunks(messages, (), tally)
         with contextlib.closing(chunks):
-            for chunk in chunks:
-                if chunk.content:
-                    pieces.append(chunk.content)
-                    yield chunk.content
+            for piece in without_thoughts(chunk.content for chunk in chunks if chunk.content):
+                pieces.append(piece)
+                yield piece
+        if not pieces:
+            raise self._caller.error("sent an empty answer", tally)
         self._keep(key, {"text": "".join(pieces)}, tally)
         return tally.usage(self.config)
 
@@ -88,10 +90,8 @@ class LanguageModel:
         for chunk in self._caller.chunks(messages, tools, tally):
             whole = chunk if whole is None else whole + chunk
         assert whole is not None
-        asked = [(call["name"], call["args"]) for call in whole.tool_calls]
         try:
-            if whole.invalid_tool_calls:
-                raise ValueError("called a tool with arguments that are no JSON")
+            asked = [(call["name"], _arguments(call["args"])) for call in whole.tool_call_chunks]
             calls = checked_calls(asked, tools)
         except ValueError as error:
             raise self._caller.error(str(error), tally) from None
@@ -197,13 +197,14 @@ def make_llm(
     with its connections or loaded weights. Raises InputError for a folder that holds no model, and for a cache that cannot be written."""
     if not model or model == "none":
         return None
-    folder = Path(model)
-    if not base_url and folder.is_dir() and not is_model_folder(folder):
+    if not api_key.isascii() or re.search(r"[\s\x00-\x1f\x7f]", api_key):
+        raise InputError("The language model's key holds characters that no key has.", "Check BIOBRIDGE_LLM_API_KEY or OPENAI_API_KEY.")
+    if not base_url and is_folder(model) and not is_model_folder(Path(model)):
         raise InputError(
-            f"The folder {folder} holds no language model.", "Name one with config.json and model.safetensors, or a server's model."
+            f"The folder {model} holds no language model.", "Name one with config.json and model.safetensors, or a server's model."
         )
-    if not base_url and not folder.exists() and model.startswith(("/", "./", "../", "~")):
-        raise InputError(f"There is no folder {folder}.", "Name the folder of a transformers model, or the name of a server's model.")
+    if not base_url and not is_folder(model) and model.startswith(("/", "./", "../", "~")):
+        raise InputError(f"There is no folder {model[:200]}.", "Name the folder of a transformers model, or the name of a server's model.")
     config = LLMConfig(model, base_url, api_key, timeout_s, max_retries, limit_s, max_tokens, seed, price_in, price_out, device)
     return LanguageModel(config, LLMCache(cache) if cache is not None else None)
 
@@ -211,6 +212,14 @@ def make_llm(
 def _clean(messages: Messages) -> list[tuple[str, str]]:
     """Without halves of surrogate pairs, which no server reads."""
     return [(role, text.encode("utf-8", "replace").decode()) for role, text in messages]
+
+
+def _arguments(text: str | None) -> Any:
+    """Of a tool without any, some servers send nothing. LangChain would mend JSON that was cut; here it is refused."""
+    try:
+        return json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        raise ValueError("called a tool with arguments that are no JSON") from None
 
 
 def _replayed(kept: dict[str, Any], started: float) -> Usage:

@@ -52,7 +52,7 @@ class LLMConfig:
     @property
     def local(self) -> bool:
         """Whether the model runs in this process."""
-        return not self.base_url and Path(self.model).is_dir()
+        return not self.base_url and is_folder(self.model)
 
     @property
     def name(self) -> str:
@@ -93,7 +93,7 @@ class Tally:
     tokens: tuple[int, int] | None = None
 
     def add(self, chunk: Any) -> None:
-        self.length += len(chunk.content) + sum(len(call.get("args") or "") for call in chunk.tool_call_chunks)
+        self.length += len(chunk.content) + sum(len(c.get("args") or c.get("name") or "") for c in chunk.tool_call_chunks)
         self.finish = str(chunk.response_metadata.get("finish_reason") or "") or self.finish
         if counted := chunk.usage_metadata:
             before = self.tokens or (0, 0)  # some servers send a running total with each piece
@@ -210,6 +210,13 @@ class Caller:
         who = f"The local language model {config.name!r}" if config.local else f"The language model at {config.host}"
         usual = "Name another model." if config.local else "Check BIOBRIDGE_LLM_BASE_URL, BIOBRIDGE_LLM_MODEL and OPENAI_API_KEY."
         return kind(f"{who} {what.rstrip('.')}.", help or usual, tally.usage(config))
+
+
+def is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except OSError:  # longer than a path may be, or not to be looked at
+        return False
 
 
 def untraced() -> contextvars.Context:

@@ -40,7 +40,7 @@ _CODES = {"insufficient_quota": "the account has no credit", "context_length_exc
 
 
 class Exceeded(Exception):
-    """A limit was passed; its text goes on from "The language model"."""
+    """A limit was passed, or what comes cannot be an answer; its text goes on from "The language model"."""
 
 
 class Again(CallError):
@@ -78,14 +78,25 @@ def failure_of(error: Exception, timeout_s: float, begun: bool) -> Failure:
         if begun:
             return Failure(f"fell silent for {timeout_s:g} seconds in the middle of its answer")
         return Failure(f"did not answer within {timeout_s:g} seconds")
-    if kinds & {"InvalidURL", "UnsupportedProtocol"} or ((cause := error.__cause__) and "UnsupportedProtocol" in type(cause).__name__):
+    if _caused(error) & {"InvalidURL", "UnsupportedProtocol"}:
         return Failure("could not be reached: its address is not one")
     if kinds & {"APIConnectionError", "TransportError"}:
         if begun:
             return Failure("broke off before the end of its answer")
-        unreachable = "Connect" in type(error.__cause__).__name__
+        unreachable = bool(_caused(error) & {"ConnectError", "ConnectTimeout", "ProxyError"})
         return Failure("could not be reached" if unreachable else "broke the connection off", again=True, unreachable=unreachable)
+    if "No generation chunks" in str(error):  # LangChain's words for a stream without events
+        return Failure("sent an empty answer")
     return Failure(f"sent something that is no answer ({type(error).__name__})")
+
+
+def _caused(error: BaseException | None) -> set[str]:
+    """Names of the classes of an error and of what it came from."""
+    names = set[str]()
+    while error is not None and type(error).__name__ not in names:
+        names.add(type(error).__name__)
+        error = error.__cause__
+    return names
 
 
 def _asked_to_wait(error: Any) -> float:

@@ -37,14 +37,17 @@ def capturing_client(keep: Callable[[httpx.Request], None]) -> httpx.Client:
 
 def _bound(response: httpx.Response) -> None:
     assert isinstance(response.stream, httpx.SyncByteStream)
-    response.stream = _Bounded(response.stream, *limits.get())
+    page = response.is_success and "text/html" in response.headers.get("content-type", "").lower()
+    response.stream = _Bounded(response.stream, *limits.get(), page)
 
 
 class _Bounded(httpx.SyncByteStream):
-    def __init__(self, raw: httpx.SyncByteStream, deadline: float, limit_s: float) -> None:
-        self._raw, self._deadline, self._limit_s = raw, deadline, limit_s
+    def __init__(self, raw: httpx.SyncByteStream, deadline: float, limit_s: float, page: bool) -> None:
+        self._raw, self._deadline, self._limit_s, self._page = raw, deadline, limit_s, page
 
     def __iter__(self) -> Iterator[bytes]:
+        if self._page:
+            raise Exceeded("sent a web page, which is no answer")
         size = 0
         for block in self._raw:
             size += len(block)

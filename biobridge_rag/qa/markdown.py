@@ -11,7 +11,7 @@ KEY = re.compile(r"(?<!\\)\[(\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\]")
 """A key, or several, in a text; not one whose bracket is escaped."""
 
 _ABBREVIATION = re.compile(r"\b(?:al|pp?|e\.g|i\.e|vs|cf|approx|Dr|St|spp?|no|Fig|[A-Z])\.$")
-_SENTENCE_END = re.compile(r"[.!?][*_\"')]*(?:(?P<keys>\s*" + KEY.pattern + r")+)?(?:\s+(?=[*_\"'(“]*[^\W_a-z])|$)")
+_SENTENCE_END = re.compile(r"[.!?][*_\"')]*(?:\s*" + KEY.pattern + r")*(?:\s+(?=[*_\"'(“]*[^\W_a-z]|\*\*)|$)|(?<=\d\])[.!?]\s+")
 _ITEM = re.compile(r"\s*(?:[-*+>]|\d+[.)])\s+|\s+|#{1,6}\s+")
 
 

@@ -33,6 +33,8 @@ def mechanism(work: Work, gatherer: Gatherer, described: Callable[[Node, Node], 
     predictions = [h for h in hits if not h.known and h.probability >= MIN_PROBABILITY]
     ranked = _known(work, gatherer, drug, diseases, hits, described)
     work.prediction = [*ranked, *(h.node.name for h in predictions if h.node.name not in ranked)]
+    if not ranked and drug.node is not None:
+        work.ledger.add(known(t) for t in gatherer.triples(drug.node) if t.relation.name in _BESIDES)
     guesses = [predicted(drug.name, _D, _TARGET.name, h) for h in predictions[:MAX_PREDICTED]]
     work.ledger.add(guesses)
     if not ranked and guesses:
@@ -57,8 +59,6 @@ def _known(
     graph = gatherer.graph
     triples = gatherer.triples(drug.node)
     edges = {t.tail.id: t for t in triples if t.relation == _TARGET}
-    if not edges:
-        edges = {t.tail.id: t for t in triples if t.tail.type is _P and t.relation.name in _BESIDES}
     predicted_ = {h.node.id: h.parts.get("bridge", 0.0) for h in hits}
     ranked = rank_targets(graph, drug.node, [t.tail for t in edges.values()], diseases, predicted_, described)
     if not ranked:

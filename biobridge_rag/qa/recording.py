@@ -58,8 +58,8 @@ class Recorder:
         return str(getattr(self.chat, "host", ""))
 
     @property
-    def parameters(self) -> dict[str, Any]:
-        return dict(getattr(self.chat, "parameters", {}))
+    def local(self) -> bool:
+        return bool(getattr(self.chat, "local", False))
 
     def stream(self, messages: Sequence[tuple[str, str]]) -> Generator[str, None, Usage]:
         pieces: list[str] = []
@@ -67,7 +67,7 @@ class Recorder:
         try:
             usage = (yield from _heard(self.chat.stream(messages), pieces)) or usage
         except LLMError as error:
-            problem = error.message
+            problem, usage = error.message, getattr(error, "usage", usage)
             raise
         finally:
             self._keep("text", messages, text="".join(pieces), error=problem, usage=usage.to_dict())
@@ -77,7 +77,7 @@ class Recorder:
         try:
             calls, usage = self.chat.call_tools(messages, tools)
         except LLMError as error:
-            self._keep("tools", messages, error=error.message)
+            self._keep("tools", messages, error=error.message, usage=getattr(error, "usage", Usage()).to_dict())
             raise
         made = [ToolRecord(name=call.name, arguments=dict(call.arguments)) for call in calls]
         self._keep("tools", messages, tools=made, usage=usage.to_dict())

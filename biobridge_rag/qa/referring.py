@@ -25,7 +25,20 @@ _AGAIN = re.compile(
     r"^\W*(?:but |and |so )?(?:why(?: (?:so|not|is that|do you (?:say|think) (?:so|that)))?|how so|how do you know(?: that)?"
     r"|are you sure(?: about (?:it|that))?|explain(?: that| this| it)?|what(?:'s| is) the evidence(?: for (?:it|that|this))?|says who)\W*$"
 )
-_MORE = re.compile(r"\b(?:more|else|details?|explain|describe|summar\w+|continue|compare|differ\w*|evidence|known|predicted|other)\b")
+# What a question may hold that names nothing of its own; any other word of four letters or more names something.
+_ASKING = re.compile(
+    r"\b(?:what|which|where|when|who|whom|whose|does|have|with|from|that|this|than|then|there|here|about|into|over|only|just|also|more|most"
+    r"|some|many|much|known|predicted|graph|list|show|tell|give|find|suggest|propose|name|names|please|could|would|should|will|must|want"
+    r"|need|look|like|other|others|else|another|further|full|whole|long|short|are|used|using|work|works|made|been|being|were|your|very"
+    r"|drugs?|medicines?|compounds?|molecules?|inhibitors?|ligands?|agonists?|antagonists?|blockers?|therap\w+|treat\w*|candidates?"
+    r"|targets?|targeted|genes?|proteins?|receptors?|enzymes?|kinases?|transport\w*|carriers?|mechanisms?|diseases?|disorders?|indicat\w+"
+    r"|conditions?|syndromes?|illness\w*|process\w*|pathways?|components?|compartments?|locat\w+|locali[sz]\w+|functions?|roles?|terms?"
+    r"|contraindicat\w+|off-label|uses?|approved|prescri\w+|metaboli\w+|substrates?|inhibit\w*|bind\w*|block\w*|acts?|hits?|activat\w+"
+    r"|modulat\w+|associat\w+|caus\w+|link\w*|involved|implicated|risks?|interact\w*|partners?|similar|alike|effects?|side|adverse|toxic\w*"
+    r"|safe|safety|dos\w+|pric\w+|costs?|trials?|clinical|pregnan\w+|symptoms?|prevalence|evidence|details?|explain|describe|summar\w+"
+    r"|continue|compare|differ\w*|known|sources?|references?|likely|strongest|best|related|relations?|neighbou?rs|edges?)\b"
+)
+_STRANGE = re.compile(r"\b[^\W\d_]{4,}\b|\b[a-z]+\d\w*\b")
 _NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "2": 2, "3": 3, "4": 4, "5": 5, "6": 6}
 _PLACES = {
     "first": 0, "second": 1, "third": 2, "fourth": 3, "fifth": 4, "sixth": 5, "seventh": 6, "eighth": 7, "ninth": 8, "tenth": 9,
@@ -69,8 +82,8 @@ class References:
         follows = bool(_FOLLOWS.search(low) or _SOME.search(low) or _ONE.search(low))
         if not history or queries or not (follows or not own) or depth >= _DEEPEST:
             return plain
-        if not (follows or own or by_rules(question) or plain.asked.kind == "outside" or _MORE.search(low) or "?" in question):
-            return plain
+        if not (follows or own) and (_STRANGE.search(_ASKING.sub(" ", low)) or not (_ASKING.search(low) or "?" in low)):
+            return plain  # it names something, but nothing that the graph holds; or it asks nothing ("ok")
         return self._following(plain, low, own, history, depth)
 
     def _following(self, plain: Reading, low: str, own: list[Query], history: History, depth: int) -> Reading:

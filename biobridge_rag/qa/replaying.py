@@ -93,20 +93,21 @@ def _turn(before: Sequence[TurnRecord], turn: TurnRecord, number: int, engine: A
     queries, missing = _queries(turn, engine)
     if missing:
         return [Difference(number, "queries", missing, "not in this graph")]
-    chat: Any = llm
+    chat = None
     if recorded:
-        chat = Recorded(turn.answer.model if turn.answer.model != "none" else "recorded", turn.exchanges) if turn.exchanges else "none"
+        llm = "none"
+        if turn.exchanges:
+            chat = Recorded(turn.answer.model if turn.answer.model != "none" else "recorded", turn.exchanges)
     history = [(t.question, t.answer.text, _queries(t, engine)[0]) for t in before]
-    how = {name: value for name, value in (("options", tuple(turn.options)), ("kind", turn.kind)) if value}
-    how |= {"arm": turn.arm} if turn.arm != "full" else {}
+    how: dict[str, Any] = {"options": tuple(turn.options), "kind": turn.kind, "arm": turn.arm, "chat": chat}
     try:
-        events = engine.ask_stream(turn.question, queries, chat, history, **how)
+        events = engine.ask_stream(turn.question, queries, llm, history, **how)
         answers = [event.answer for event in events if event.answer is not None]
     except BiobridgeError as error:
         return [Difference(number, "answer", "an answer", printable(error.message))]
     found = answers[-1]
     differences = _compared(turn.answer, found, number)
-    if isinstance(chat, Recorded) and chat.other_prompts and not any(d.field == "prompt_sha256" for d in differences):
+    if chat is not None and chat.other_prompts and not any(d.field == "prompt_sha256" for d in differences):
         differences.insert(0, Difference(number, "prompt", "the recorded prompt", "another one"))
     if differences and found.notice and found.notice != turn.answer.notice:
         differences.append(Difference(number, "notice", printable(turn.answer.notice) or "none", printable(found.notice)))

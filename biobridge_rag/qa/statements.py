@@ -16,6 +16,7 @@ from biobridge_rag.types import Citation, Node, NodeType, RetrievedNode, Triple
 TEXTS = ("about", "passage")
 CHARACTERS_A_TOKEN = 4.0
 """An estimate for English with names and numbers; tokenisers of today's models take from 3 to 5."""
+MAX_NAME, MAX_REASON = 160, 400
 _LENGTHS = (None, 700, 300, 120)
 _STRENGTH = ("known", "path", "predicted", "similar", "passage", "about")
 _TITLES = {
@@ -65,7 +66,7 @@ class Statement:
         if self.kind == "predicted":
             reasons = f" Why: {'; '.join(self.why)}." if self.why else ""
             return f"predicted, probability {percent(self.probability)}, not stated in the graph: {self.text}.{reasons}"
-        named = f"of {self.node.name}: " if self.kind == "passage" else ""
+        named = f"of {short(self.node.name)}: " if self.kind == "passage" else ""
         return f"{self.kind}: {named}{self.text.rstrip('.')}." + (f" Source: {self.source}." if self.source else "")
 
 
@@ -77,27 +78,34 @@ def shortened(description: str, most: int = 700) -> str:
     return text[: max(text.rfind(". ", 0, most) + 1, 0) or text.rfind(" ", 0, most)] if " " in text[:most] else text[:most]
 
 
+def short(name: str) -> str:
+    """A name as evidence tells it: on one line, and where it is very long, its begin, so that it cannot fill a prompt."""
+    name = " ".join(name.split())
+    return name if len(name) <= MAX_NAME else f"{name[:MAX_NAME].rstrip()}…"
+
+
 def about(node: Node) -> Statement:
     description = shortened(node.description).rstrip(".")
-    return Statement("about", node, f"{node.name} ({node.id}) is a {node.type.label}" + (f". {description}" if description else ""))
+    told = f"{short(node.name)} ({short(node.id)}) is a {node.type.label}"
+    return Statement("about", node, told + (f". {description}" if description else ""))
 
 
 def known(triple: Triple) -> Statement:
     """An edge, cited by its tail."""
-    text = phrase(triple.head, triple.relation.name, triple.tail)
-    return Statement("known", triple.tail, text, triple.head.name, triple.source, nodes=(triple.head, triple.tail))
+    return Statement("known", triple.tail, _clause(triple), short(triple.head.name), triple.source, nodes=(triple.head, triple.tail))
 
 
 def predicted(name: str, node_type: NodeType, relation: str, hit: RetrievedNode, most: int = 3) -> Statement:
     """A hit that no edge states, for a query of that name and type, with its strongest reasons."""
     reasons = sorted((e for e in hit.evidence if e.kind != "edge"), key=lambda e: (e.kind != "analogue", -e.score))
-    text = phrase(Node("", node_type, name), relation, hit.node)
-    return Statement("predicted", hit.node, text, name, "", hit.probability, tuple(e.text.rstrip(".") for e in reasons[:most]))
+    text = phrase(Node("", node_type, short(name)), relation, _named(hit.node))
+    why = tuple(shortened(e.text, MAX_REASON).rstrip(".") for e in reasons[:most])
+    return Statement("predicted", hit.node, text, short(name), "", hit.probability, why)
 
 
 def similar(name: str, hit: RetrievedNode) -> Statement:
     """A node near to a query of that name in the space of its encoder; the hit's score is the cosine, in [0, 1]."""
-    return Statement("similar", hit.node, f"{hit.node.name} is {percent(hit.score)} like {name}", name)
+    return Statement("similar", hit.node, f"{short(hit.node.name)} is {percent(hit.score)} like {short(name)}", short(name))
 
 
 def passage(node: Node, text: str, source: str = "") -> Statement:
@@ -109,10 +117,18 @@ def path(triples: Sequence[Triple]) -> Statement:
     """A chain of edges, each beginning where the one before ends: "A targets B; B is associated with C". Raises ValueError for none."""
     if not triples:
         raise ValueError("A path has at least one edge.")
-    clauses = tuple(phrase(t.head, t.relation.name, t.tail) for t in triples)
+    clauses = tuple(map(_clause, triples))
     sources = ", ".join(dict.fromkeys(t.source for t in triples if t.source))
     nodes = (triples[0].head, *(t.tail for t in triples))
-    return Statement("path", nodes[-1], "; ".join(clauses), nodes[0].name, sources, why=clauses, nodes=nodes)
+    return Statement("path", nodes[-1], "; ".join(clauses), short(nodes[0].name), sources, why=clauses, nodes=nodes)
+
+
+def _clause(triple: Triple) -> str:
+    return phrase(_named(triple.head), triple.relation.name, _named(triple.tail))
+
+
+def _named(node: Node) -> Node:
+    return node if len(node.name) <= MAX_NAME else replace(node, name=short(node.name))
 
 
 @dataclass
@@ -148,7 +164,7 @@ class Ledger:
         """All but the about statements as lists, each item with its keys, its source or its probability and reasons; no edge twice."""
         parts = []
         for kind, title in _TITLES.items():
-            items = [f"- **{md_escape(s.node.name)}** {self.keys(s)}: {self._item(s)}" for s in _no_edge_twice(self.of_kind(kind))]
+            items = [f"- **{md_escape(short(s.node.name))}** {self.keys(s)}: {self._item(s)}" for s in _no_edge_twice(self.of_kind(kind))]
             if items:
                 parts.append("\n".join([title, "", *items]))
         return "\n\n".join(parts)

@@ -248,6 +248,7 @@ class NodeLinker:
             return None
         hint, only = _hint(tokens, i)
         rows = self._exactly(words, hint) if hint else []
+        rows = [row for row in rows if size > 1 or row[1] > 0.9]  # "Pulmonary" alone is no lung disease
         rows = rows if rows or only else self._exactly(words, None)
         if not rows or (rows[0][1] <= 0.95 and not _may_be_reworded(text, tokens[i], tokens[i + size - 1])):
             return None

@@ -4,8 +4,10 @@ Knows: the graph's edges, what the bridge predicts for the drug without its own 
 Does not know: questions, how evidence is worded in answers.
 
 Most drugs have one target, many have five, and few of those carry the effect. What speaks for a target: drugs like this one have it
-(the bridge); drugs for the same diseases have it, more often than drugs in general; the diseases are associated with its gene; and
-the drug's description speaks of it. Its weights are those of a conditional logit on half of DrugMechDB's questions, rounded.
+(the bridge); drugs for the same diseases have it; the diseases are associated with its gene; and the drug's description speaks of
+it; what speaks against it: that many drugs have it anyway. The weights are those of a conditional logit, rounded, on the questions for
+development that are made of DrugMechDB (five-fold over drugs: 0.83 of the first ones right, 0.74 by the bridge alone, 0.65 by how
+many drugs have the target).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from biobridge_rag.graph.incidence import linked
 from biobridge_rag.types import KnowledgeGraph, Node, NodeType
 
 _P, _D, _S = NodeType.PROTEIN, NodeType.DRUG, NodeType.DISEASE
-WEIGHTS = {"alike": 4.0, "peers": 2.0, "lift": 1.5, "disease": 1.0, "diseases": 1.0, "described": 2.0, "common": -0.4}
+WEIGHTS = {"alike": 5.0, "peers": 1.0, "disease": 1.0, "diseases": 3.0, "described": 7.0, "common": -0.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,6 @@ def rank_targets(
         features = {
             "alike": alike,
             "peers": (len(drugs & peers) / (len(peers) + 5) + len(drugs & asked_peers) / (len(asked_peers) + 5)) / 2,
-            "lift": len(drugs & peers) / (len(drugs) + 3),
             "disease": float(position in of_asked),
             "diseases": min(n_associated, 3) / 3,
             "described": text,

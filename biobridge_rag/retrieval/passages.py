@@ -14,6 +14,7 @@ from biobridge_rag.retrieval.spelling import words_of
 from biobridge_rag.types import Node
 
 MAX_SNIPPET = 400  # characters
+MAX_CHUNK = 80  # characters between white space; a longer one is a sequence or a structure
 _END = re.compile(r"[.!?][\"'\u201d)\]]*\s+(?=[\"'\u201c(\[]?[A-Z0-9\u0391-\u03a9])|\n\s*\n|\s+(?=\[(?:PubChem|Wikipedia|url)\b)")
 _ABBREVIATION = re.compile(r"(?:\b(?:[A-Z]|e\.g|i\.e|cf|vs|ca|approx|Dr|Prof|St|Fig|fig|No|no|Inc|Ltd|Co|al|sp|spp|subsp|var|pp|ed))\.$")
 _COMPOUND = re.compile(r"[^\W_]+(?:[-\u2010\u2011/][^\W_]+)+|[^\W\d_]+\d[^\W_]*|\d+[^\W\d_][^\W_]*")
@@ -86,7 +87,7 @@ def tokens_of(text: str) -> list[str]:
     digits (IL6: il6, il, 6)."""
     out = [stem(w) for w in words_of(text)]
     for chunk in text.split():
-        if chunk.strip(",.;:()").isalpha():
+        if len(chunk) > MAX_CHUNK or chunk.strip(",.;:()").isalpha():
             continue
         for match in _COMPOUND.finditer(chunk):
             words = words_of(match.group())

@@ -10,7 +10,7 @@ between the two nodes themselves is stated, not inferred, and comes first.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,19 @@ class Path:
 
 
 @dataclass(frozen=True, slots=True)
+class Metapath:
+    """A kind of path between two nodes: how many there are, their degree-weighted path count (the sum of their scores), and the best."""
+
+    n_paths: int
+    count: float
+    best: Path
+
+    @property
+    def name(self) -> str:
+        return self.best.metapath
+
+
+@dataclass(frozen=True, slots=True)
 class Shared:
     """A node that is linked to all given ones: one edge from each of these, in their order, the product of the edges' weights."""
 
@@ -71,33 +84,53 @@ class Shared:
 
 def find_paths(
     graph: KnowledgeGraph, head: Node, tail: Node, most_hops: int = MAX_HOPS, limit: int = 10, *,
-    most_of_kind: int | None = None, unlike: Relation | None = None,
+    most_of_kind: int | None = None, unlike: Relation | None = None, without: Node | None = None,
 ) -> list[Path]:  # fmt: skip
     """The `limit` best paths of 1 to `most_hops` edges between two nodes, whichever way the edges are stored: edges between the two
     first, then by score; none for a node and itself. Equal scores stand in the order of the graph's nodes and relations' names.
 
-    most_of_kind: at most so many of one metapath; unlike: leaves out an edge of that relation between the two.
+    most_of_kind: at most so many of one metapath; unlike: leaves out an edge of that relation between the two; without: leaves out
+    paths through this node.
     Raises UnknownNodeError for a node that the graph does not hold, InputError for most_hops outside 1 to 3 or limit under 1.
     """
-    if not 1 <= most_hops <= MAX_HOPS:
-        raise InputError(f"Paths of 1 to {MAX_HOPS} edges are looked for, not of {most_hops}.")
     if limit < 1 or (most_of_kind is not None and most_of_kind < 1):
         raise InputError("At least one path must be asked for.")
-    start, end = _position(graph, head), _position(graph, tail)
-    if start == end:
-        return []
-    links = adjacency(graph)
-    found: list[Path] = []
-    for hops, search in ((1, _one), (2, _two), (3, _three)):
-        if hops > most_hops:
-            break
-        rows, scores = search(links, start, end)
+    links, start, found = adjacency(graph), _position(graph, head), list[Path]()
+    for rows, scores in _search(graph, links, head, tail, most_hops, without):
         for i in _best(links, rows, scores, limit, most_of_kind):
             path = _path(graph, links, start, rows[:, i], float(scores[i]))
-            if hops == 1 and unlike is not None and path.triples[0].relation in (unlike, unlike.inverse):
+            if len(rows) == 1 and unlike is not None and path.triples[0].relation in (unlike, unlike.inverse):
                 continue
             found.append(path)
     return sorted(found, key=lambda path: (len(path.triples) > 1, -path.score))[:limit]
+
+
+def metapaths(graph: KnowledgeGraph, head: Node, tail: Node, most_hops: int = MAX_HOPS, *, without: Node | None = None) -> list[Metapath]:
+    """All kinds of paths of 1 to `most_hops` edges between two nodes, the highest count first. without, errors: as in find_paths."""
+    links, start, found = adjacency(graph), _position(graph, head), list[Metapath]()
+    for rows, scores in _search(graph, links, head, tail, most_hops, without):
+        kinds, which, n_paths = np.unique(_kinds(links, rows), return_inverse=True, return_counts=True)
+        counts = np.bincount(which, weights=scores, minlength=len(kinds))
+        for kind in range(len(kinds)):
+            (i,) = _highest(links, rows, scores, np.flatnonzero(which == kind), 1)
+            found.append(Metapath(int(n_paths[kind]), float(counts[kind]), _path(graph, links, start, rows[:, i], float(scores[i]))))
+    return sorted(found, key=lambda metapath: (-metapath.count, metapath.name))
+
+
+def path_count(
+    graph: KnowledgeGraph, head: Node, tail: Node, most_hops: int = MAX_HOPS, *,
+    names: Sequence[str] = (), without: Node | None = None,
+) -> float:  # fmt: skip
+    """The degree-weighted path count between two nodes, at least 0: of all kinds of paths together, or of those whose edges have these
+    relation names in this order. without, errors: as in find_paths."""
+    links, total = adjacency(graph), 0.0
+    wanted = [np.array([name == known for known in links.names]) for name in names]
+    for rows, scores in _search(graph, links, head, tail, most_hops, without):
+        if not names:
+            total += float(scores.sum())
+        elif len(rows) == len(names):
+            total += float(scores[np.logical_and.reduce([w[links.kind[row]] for w, row in zip(wanted, rows, strict=True)])].sum())
+    return total
 
 
 def explain(graph: KnowledgeGraph, head: Node, hit: RetrievedNode, relation: Relation | None = None, limit: int = 5) -> list[Path]:
@@ -154,6 +187,22 @@ def _position(graph: KnowledgeGraph, node: Node) -> int:
     if position is None:
         raise UnknownNodeError(f"{node.name[:60]!r} is no node of the graph {graph.name!r}.", "Paths are looked for between its nodes.")
     return position
+
+
+def _search(
+    graph: KnowledgeGraph, links: Adjacency, head: Node, tail: Node, most_hops: int, without: Node | None
+) -> Iterator[tuple[Indices, Scores]]:
+    """For paths of 1, 2, ... edges, each a column: the rows of their edges (hops, p), and their scores (p,)."""
+    if not 1 <= most_hops <= MAX_HOPS:
+        raise InputError(f"Paths of 1 to {MAX_HOPS} edges are looked for, not of {most_hops}.")
+    start, end = _position(graph, head), _position(graph, tail)
+    left_out = None if without is None else _position(graph, without)
+    for search in (_one, _two, _three)[:most_hops] if start != end else ():
+        rows, scores = search(links, start, end)
+        if left_out is not None and len(rows) > 1:  # the first and the last row lead to the nodes between
+            kept = (links.other[rows[0]] != left_out) & (links.other[rows[-1]] != left_out)
+            rows, scores = rows[:, kept], scores[kept]
+        yield rows, scores
 
 
 def _one(links: Adjacency, start: int, end: int) -> tuple[Indices, Scores]:
@@ -217,13 +266,18 @@ def _best(links: Adjacency, rows: Indices, scores: Scores, limit: int, most_of_k
     """The columns of the `limit` highest scores, at most so many of a kind; ties by neighbours and kinds along the path."""
     if most_of_kind is None:
         return _highest(links, rows, scores, np.arange(len(scores)), limit)
-    metapath = np.zeros(len(scores), np.int64)
-    for row in rows:
-        metapath = metapath * (int(links.kind.max(initial=0)) + 1) + links.kind[row]
-    some: list[int] = []
-    for kind in np.unique(metapath):
-        some += _highest(links, rows, scores, np.flatnonzero(metapath == kind), most_of_kind)
+    some, kinds = list[int](), _kinds(links, rows)
+    for kind in np.unique(kinds):
+        some += _highest(links, rows, scores, np.flatnonzero(kinds == kind), most_of_kind)
     return _highest(links, rows, scores, np.array(some, np.int64), limit)
+
+
+def _kinds(links: Adjacency, rows: Indices) -> Indices:
+    """(p,) one number for each sequence of kinds of edges, which with the first node's type is the metapath."""
+    out = np.zeros(rows.shape[1], np.int64)
+    for row in rows:
+        out = out * (int(links.kind.max(initial=0)) + 1) + links.kind[row]
+    return out
 
 
 def _highest(links: Adjacency, rows: Indices, scores: Scores, at: Indices, limit: int) -> list[int]:

@@ -17,7 +17,8 @@ _LOOSE = {
     "diseases": "disease", "disorders": "disorder", "pulmonary": "lung", "renal": "kidney", "hepatic": "liver", "cardiac": "heart",
     "gastric": "stomach", "articular": "joint",
 }  # fmt: skip
-_DROPPED = frozenset({"of", "the", "in", "a", "an", "malignant"})
+_DROPPED = frozenset({"of", "the", "in", "a", "an"})
+_CANCERS = frozenset({"cancer", "tumor", "neoplasm", "neoplasms", "carcinoma", "melanoma", "glioma", "lymphoma", "sarcoma"})
 _BARE = frozenset({"disease", "disorder", "syndrome", "nos"})
 _SALT_WORDS = """
 acetate axetil benzoate besilate besylate bitartrate bromide butyrate calcium camsylate carbonate chloride cilexetil cipionate
@@ -86,7 +87,8 @@ def _spelled_out(letter: str) -> str:
 
 def loose_key(words: Sequence[str]) -> str:
     """The same for a name with its words in another order, small words left out, and some words for the same thing."""
-    return " ".join(sorted(_LOOSE.get(w, w) for w in words if w not in _DROPPED))
+    dropped = _DROPPED | {"malignant"} if _CANCERS.intersection(words) else _DROPPED
+    return " ".join(sorted(_LOOSE.get(w, w) for w in words if w not in dropped))
 
 
 def bare_key(words: Sequence[str]) -> str:

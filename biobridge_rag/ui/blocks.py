@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from biobridge_rag.ui import candidates, chat, evidence, status
+from biobridge_rag.errors import BiobridgeError
+from biobridge_rag.qa.bundles import WARNING
+from biobridge_rag.ui import candidates, chat, evidence, freeing, status
 from biobridge_rag.ui.markup import escape
 from biobridge_rag.ui.session import Session, query_key
 
@@ -31,7 +33,21 @@ WELCOME = (
 )
 PLACEHOLDER = "Question, sequence, SMILES or file"
 CACHE_SECONDS = 1800
+OPEN_SECONDS = 24 * 3600
+"""How long a session without a new turn is kept while its tab is open; after that, as after CACHE_SECONDS once the tab is closed,
+nothing of it is left."""
 STREAMS_AT_ONCE = 4
+SAVE_JS = """
+(text) => {
+  if (!text) return;
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob([text], { type: 'application/json' }));
+  link.download = 'conversation-' + JSON.parse(text).created.slice(0, 16).replace(/[T:]/g, '-') + '.json';
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+"""
+"""Hands the bundle to the reader as a file; none is written on the server."""
 
 
 class Page:
@@ -44,10 +60,11 @@ class Page:
         with gr.Blocks(
             title=status.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(CACHE_SECONDS // 3, CACHE_SECONDS)
         ) as blocks:
-            self.session = gr.State(Session(), time_to_live=CACHE_SECONDS * 2)
+            self.blocks = blocks
+            self.session = gr.State(Session(), time_to_live=OPEN_SECONDS, delete_callback=self.ended)
             gr.HTML(status.masthead(), elem_id="masthead", apply_default_css=False)
             self.status = gr.HTML(status.status_line(self.engine.status()), elem_id="status", apply_default_css=False)
-            with gr.Accordion("The last prompt that was sent", open=False, visible=False, elem_id="prompt") as self.prompt_box:
+            with gr.Accordion("What was sent last", open=False, visible=False, elem_id="prompt") as self.prompt_box:
                 self.prompt = gr.HTML(apply_default_css=False)
             with gr.Row(elem_id="workspace", equal_height=False):
                 with gr.Column(scale=5, min_width=320, elem_id="conversation"):
@@ -87,7 +104,17 @@ class Page:
             max_lines=6,
             max_plain_text_length=60_000,
         )
-        self.again = gr.Button("New conversation", size="sm", elem_id="new-conversation", visible=False, min_width=80)
+        self.dry = gr.Checkbox(
+            label="Show what would be sent, and send nothing",
+            elem_id="dry-run",
+            visible=chat.can_preview(self.engine),
+            container=False,
+        )
+        with gr.Row(elem_id="after", visible=False) as self.after:
+            self.again = gr.Button("New conversation", size="sm", elem_id="new-conversation", min_width=80)
+            self.export = gr.Button("Export conversation", size="sm", elem_id="export", min_width=80)
+            gr.HTML(f'<p class="hint">{WARNING}</p>', elem_id="export-warning", apply_default_css=False)
+        self.bundle = gr.Textbox(visible="hidden", elem_id="bundle", show_label=False)
 
     def _results(self) -> None:
         with gr.Row(elem_id="selectors", visible=False) as self.selectors:
@@ -107,38 +134,53 @@ class Page:
 
     def _wire(self) -> None:
         shown = [self.table, self.evidence, self.selectors, self.of, self.relation, self.top]
-        turn = [self.chat, *shown, self.prompt, self.prompt_box, self.input, self.examples, self.again]
+        turn = [self.chat, *shown, self.prompt, self.prompt_box, self.input, self.examples, self.after, self.session]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        runs = [self.input.submit(self.ask, [self.input, self.session], turn, concurrency_limit=STREAMS_AT_ONCE, **quiet)]
+        runs = [self.input.submit(self.ask, [self.input, self.dry, self.session], turn, concurrency_limit=STREAMS_AT_ONCE, **quiet)]
         for button, (_, text, files) in zip(self.example_buttons, EXAMPLES, strict=True):
             runs.append(button.click(self.example(text, files), [self.session], turn, concurrency_limit=STREAMS_AT_ONCE, **quiet))
         self.input.stop(self.stopped, [self.session], [self.chat, self.input], cancels=runs, queue=False, **quiet)
         self.again.click(self.restart, [self.session], turn, cancels=runs, queue=False, **quiet)
+        saved = self.export.click(self.exported, [self.session], [self.bundle], **quiet)
+        saved.then(None, [self.bundle], None, js=SAVE_JS, **quiet).then(lambda: "", None, [self.bundle], **quiet)
         self.table.pick(self.pick, [self.session], [self.evidence], **quiet)
         for selector in (self.of, self.relation, self.top):
             selector.input(self.switched, [self.of, self.relation, self.top, self.session], shown, **quiet)
 
-    def ask(self, message: dict[str, Any], session: Session) -> Iterator[dict[Any, Any]]:
-        yield from self._run(session, message.get("text") or "", [Path(f) for f in message.get("files") or []])
+    def ask(self, message: dict[str, Any], dry: bool, session: Session, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        yield from self._run(session, message.get("text") or "", [Path(f) for f in message.get("files") or []], request, dry)
 
     def example(self, text: str, files: tuple[Path, ...]) -> Any:
-        def run(session: Session) -> Iterator[dict[Any, Any]]:
-            yield from self._run(session, text, files)
+        def run(session: Session, request: gr.Request) -> Iterator[dict[Any, Any]]:
+            yield from self._run(session, text, files, request)
 
         return run
 
-    def _run(self, session: Session, text: str, files: Sequence[Path]) -> Iterator[dict[Any, Any]]:
-        changes = chat.respond(self.engine, session, text, files)
-        first = {self.examples: gr.Row(visible=False), self.again: gr.Button(visible=True)}
-        first[self.input] = gr.MultimodalTextbox(value=None, submit_btn=False, stop_btn=True)
-        for change in changes:
-            yield {self.chat: list(session.messages), **first, **(self._shown(session) if change == "candidates" else {})}
-            first = {}
-        yield {self.input: self._ready(), **self._sent(session)}
+    def _run(self, session: Session, text: str, files: Sequence[Path], request: gr.Request, dry: bool = False) -> Iterator[dict[Any, Any]]:
+        freeing.hold(self.blocks, session, request.session_hash or "", CACHE_SECONDS)
+        first = {self.examples: gr.Row(visible=False), self.after: gr.Row(visible=True)}
+        first[self.input] = gr.MultimodalTextbox(**({} if dry else {"value": None}), submit_btn=False, stop_btn=True)
+        try:
+            for change in chat.respond(self.engine, session, text, files, dry):
+                yield {self.chat: list(session.messages), **first, **(self._shown(session) if change == "candidates" else {})}
+                first = {}
+        finally:
+            if not dry:
+                freeing.forget(files, Path(self.input.GRADIO_CACHE))
+        yield {self.input: self._ready(), self.session: session, **self._sent(session)}
 
     def _sent(self, session: Session) -> dict[Any, Any]:
-        shown = bool(session.prompt) and self.engine.status().leaves_machine
-        return {self.prompt: status.prompt_html(session.prompt), self.prompt_box: gr.Accordion(visible=shown)}
+        return {self.prompt: status.prompt_html(session.prompt), self.prompt_box: gr.Accordion(visible=bool(session.prompt))}
+
+    def exported(self, session: Session) -> str:
+        try:
+            return chat.exported(self.engine, session)
+        except BiobridgeError as error:
+            gr.Warning(escape(str(error)))
+            return ""
+
+    def ended(self, session: Session) -> None:
+        freeing.end(self.blocks, session)
 
     def _ready(self) -> gr.MultimodalTextbox:
         return gr.MultimodalTextbox(submit_btn=True, stop_btn=False)
@@ -181,7 +223,8 @@ class Page:
             self.chat: [],
             self.input: gr.MultimodalTextbox(value=None, submit_btn=True, stop_btn=False),
             self.examples: gr.Row(visible=True),
-            self.again: gr.Button(visible=False),
+            self.after: gr.Row(visible=False),
+            self.session: session,
             **self._sent(session),
             **self._shown(session),
         }

@@ -9,11 +9,14 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from biobridge_rag.errors import BiobridgeError, FileError
-from biobridge_rag.types import NodeType, Query, Relation, Retrieval
-from biobridge_rag.ui.session import Session, answer_message, error_line, notes_html, user_message, working
+from biobridge_rag.qa.bundles import TurnRecord, make_bundle, record_turn, to_bytes
+from biobridge_rag.qa.recording import Recorder
+from biobridge_rag.types import Answer, NodeType, Query, Relation, Retrieval
+from biobridge_rag.ui.messages import answer_message, error_line, notes_html, preview_message, user_message, working
+from biobridge_rag.ui.session import Session
 
 if TYPE_CHECKING:
     from biobridge_rag.assembly import Engine
@@ -29,9 +32,10 @@ _QUESTIONS = {
 }
 
 
-def respond(engine: Engine, session: Session, text: str, paths: Sequence[str | Path]) -> Iterator[Change]:
+def respond(engine: Engine, session: Session, text: str, paths: Sequence[str | Path], dry: bool = False) -> Iterator[Change]:
     """Runs one turn; after each yield the session holds something new to show. Errors end as one line in the conversation.
 
+    dry: shows what would be sent to the language model and sends nothing; the turn is not remembered.
     Does nothing while another turn of the session runs, and stops where the session went on without it.
     """
     if session.busy or not (text.strip() or paths):
@@ -42,7 +46,7 @@ def respond(engine: Engine, session: Session, text: str, paths: Sequence[str | P
     session.say("assistant", working(f"Reading {names[0]}…" if len(names) == 1 else "Reading…"))
     yield "conversation"
     try:
-        yield from _turn(engine, session, turn, text.strip(), [Path(p) for p in paths])
+        yield from _turn(engine, session, turn, text.strip(), [Path(p) for p in paths], dry)
     except BiobridgeError as error:
         if session.turn == turn:
             session.replace_last(error_line(str(error)))
@@ -56,7 +60,7 @@ def respond(engine: Engine, session: Session, text: str, paths: Sequence[str | P
         session.finish()
 
 
-def _turn(engine: Engine, session: Session, turn: int, text: str, paths: Sequence[Path]) -> Iterator[Change]:
+def _turn(engine: Engine, session: Session, turn: int, text: str, paths: Sequence[Path], dry: bool) -> Iterator[Change]:
     queries: list[Query] = []
     notes: list[str] = []
     for path in paths:
@@ -68,14 +72,19 @@ def _turn(engine: Engine, session: Session, turn: int, text: str, paths: Sequenc
     question = question or _QUESTIONS.get(queries[0].type, "What is this linked to?")
     if session.turn != turn:
         return
+    session.replace_question(user_message(text, [p.name for p in paths], queries))
     session.replace_last(working(_reading(queries)))
     yield "conversation"
-    yield from _answer(engine, session, turn, question, queries, notes)
+    yield from _answer(engine, session, turn, question, queries, notes, dry)
 
 
-def _answer(engine: Engine, session: Session, turn: int, question: str, queries: Sequence[Query], notes: Sequence[str]) -> Iterator[Change]:
+def _answer(
+    engine: Engine, session: Session, turn: int, question: str, queries: Sequence[Query], notes: Sequence[str], dry: bool
+) -> Iterator[Change]:
     partial, status, fresh = "", "Searching the graph…", True
-    for event in engine.ask_stream(question, queries, history=list(session.turns)):
+    model = language_model(engine)
+    chat: Any = None if model is None else model.dry_run() if dry else Recorder(model)
+    for event in engine.ask_stream(question, queries, history=list(session.turns), chat=chat):
         if session.turn != turn:
             return
         if event.kind == "retrieval" and event.retrieval is not None:
@@ -85,9 +94,12 @@ def _answer(engine: Engine, session: Session, turn: int, question: str, queries:
                 yield "candidates"
             fresh = False
         elif event.kind == "answer" and event.answer is not None:
-            session.replace_last(answer_message(event.answer, notes))
-            session.prompt = getattr(event.answer, "prompt", "") or session.prompt
-            session.remember(question, event.answer.text, queries)
+            if dry and chat is not None:
+                session.replace_last(preview_message("\n\n".join(chat.shown), model.host))
+            else:
+                session.replace_last(answer_message(event.answer, notes))
+                session.prompt = event.answer.prompt or session.prompt
+                session.remember(question, event.answer.text, queries, _record(event.answer, queries, chat, notes))
             yield "conversation"
         else:
             if event.kind == "token":
@@ -100,6 +112,29 @@ def _answer(engine: Engine, session: Session, turn: int, question: str, queries:
         session.retrievals = [default_candidates(engine, queries[0], session.top)]
         session.show(session.retrievals[0])
         yield "candidates"
+
+
+def _record(answer: Answer, queries: Sequence[Query], chat: Recorder | None, notes: Sequence[str]) -> TurnRecord | None:
+    """The turn for export; None where its text is such that no file could hold it."""
+    try:
+        return record_turn(answer, queries, chat, notes)
+    except ValueError:
+        return None
+
+
+def language_model(engine: Engine) -> Any:
+    """The language model of the settings, or None."""
+    return engine.llm_of(engine.settings)
+
+
+def can_preview(engine: Engine) -> bool:
+    """Whether it can be shown what would be sent to a language model."""
+    return language_model(engine) is not None
+
+
+def exported(engine: Engine, session: Session) -> str:
+    """The conversation as the text of a bundle. Raises InputError where there is nothing to export."""
+    return to_bytes(make_bundle(engine, session.records, language_model(engine), dropped=session.dropped)).decode()
 
 
 def read_text(engine: Engine, text: str) -> tuple[str, list[Query]]:

@@ -17,6 +17,8 @@ from biobridge_rag.chemistry import draw_svg
 from biobridge_rag.types import Citation
 
 _CITATION = re.compile(r"( ?)\[(\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\]")
+UNSUPPORTED = "not supported by the evidence"
+"""The words in brackets that the check of an answer puts after a sentence which nothing shown supports."""
 _BLOCKED_MARKDOWN = ["link", "image", "autolink", "html_inline", "html_block", "reference", "text_join"]
 
 
@@ -87,16 +89,21 @@ def _markdown() -> Any:
     return reader
 
 
+def _marked(text: str) -> str:
+    """Escaped text in which the mark of an unsupported sentence stands out."""
+    return escape(text).replace(f"({UNSUPPORTED})", f'<mark class="unsupported">{UNSUPPORTED}</mark>')
+
+
 def _cite(text: str, citations: Mapping[str, Citation]) -> str:
     out, start = [], 0
     for match in _CITATION.finditer(text):
         keys = re.split(r"\s*[,;]\s*", match[2])
         if not all(k in citations for k in keys):
             continue
-        out.append(escape(text[start : match.start()]) + ("&nbsp;" if match[1] else ""))
+        out.append(_marked(text[start : match.start()]) + ("&nbsp;" if match[1] else ""))
         out += [link(citations[k].url, k, "cite", citations[k].name) for k in keys]
         start = match.end()
-    return "".join([*out, escape(text[start:])])
+    return "".join([*out, _marked(text[start:])])
 
 
 def answer_html(text: str, citations: Sequence[Citation] = ()) -> str:

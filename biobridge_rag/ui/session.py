@@ -1,6 +1,6 @@
-"""What one browser session holds: the conversation as shown, earlier turns for follow-ups, and the table's state.
+"""What one browser session holds: the conversation as shown, earlier turns for follow-ups and for export, and the table's state.
 
-Knows: queries, retrievals, answers and how a message looks. Does not know: gradio, how a turn is run.
+Knows: queries, retrievals, turns. Does not know: gradio, how a turn is run, how a message looks (messages.py).
 """
 
 from __future__ import annotations
@@ -8,18 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from biobridge_rag.types import Answer, Citation, Query, Retrieval
-from biobridge_rag.ui.markup import answer_html, escape, lines_html, link, shorten
+from biobridge_rag.qa.bundles import TurnRecord
+from biobridge_rag.qa.replaying import HISTORY_TURNS
+from biobridge_rag.types import Query, Retrieval
 
-LONGEST_SHOWN = 600
-MAX_TURNS_KEPT = 20
+MAX_RECORDS = 200
 
 Turn = tuple[str, str, tuple[Query, ...]]
 
 
 @dataclass(eq=False)
 class Session:
-    """Lives as long as the tab. `retrievals` are those of the newest turn that had any; `shown` is the one in the table."""
+    """Lives as long as the tab. `retrievals` are those of the newest turn that had any; `shown` is the one in the table; `records` are
+    turns for export, of which the `dropped` oldest are gone; `prompt` is what was sent last; `key` is the browser session's own."""
 
     messages: list[dict[str, str]] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
@@ -28,6 +29,9 @@ class Session:
     selected: int = 1
     top: int = 20
     prompt: str = ""
+    records: list[TurnRecord] = field(default_factory=list)
+    dropped: int = 0
+    key: str = ""
     turn: int = 0
     busy: bool = False
 
@@ -43,6 +47,7 @@ class Session:
         """Forgets everything but the chosen length of the table."""
         self.finish()
         self.messages, self.turns, self.retrievals, self.shown, self.selected, self.prompt = [], [], [], None, 1, ""
+        self.records, self.dropped = [], 0
 
     def say(self, role: str, content: str) -> None:
         self.messages.append({"role": role, "content": content})
@@ -50,8 +55,16 @@ class Session:
     def replace_last(self, content: str) -> None:
         self.messages[-1] = {"role": "assistant", "content": content}
 
-    def remember(self, question: str, answer: str, queries: Sequence[Query]) -> None:
-        self.turns = [*self.turns, (question, answer, tuple(queries))][-MAX_TURNS_KEPT:]
+    def replace_question(self, content: str) -> None:
+        """Of the running turn."""
+        self.messages[-2] = {"role": "user", "content": content}
+
+    def remember(self, question: str, answer: str, queries: Sequence[Query], record: TurnRecord | None = None) -> None:
+        """For follow-ups, and for export where there is a record of it."""
+        self.turns = [*self.turns, (question, answer, tuple(queries))][-HISTORY_TURNS:]
+        kept = [*self.records, record] if record is not None else self.records
+        self.dropped += max(0, len(kept) - MAX_RECORDS) + (record is None)
+        self.records = kept[-MAX_RECORDS:]
 
     def show(self, retrieval: Retrieval) -> None:
         """Puts a retrieval in the table; the selected node stays selected where the same thing is looked for again."""
@@ -71,62 +84,3 @@ class Session:
 
 def query_key(query: Query) -> tuple[str, str, str]:
     return (query.type.value, query.node.id if query.node else query.value, query.name)
-
-
-def user_message(text: str, file_names: Sequence[str]) -> str:
-    """The user's words as text; long sequences are cut in the display only."""
-    shown = text.strip()
-    cut = f'<span class="cut">… {len(shown):,} characters in all</span>' if len(shown) > LONGEST_SHOWN else ""
-    files = "".join(f'<span class="file">{escape(shorten(name, 60))}</span>' for name in file_names)
-    words = f"<div>{lines_html(shown[:LONGEST_SHOWN])}{cut}</div>" if shown else ""
-    return f'<div class="said">{words}{f"<div>{files}</div>" if files else ""}</div>'
-
-
-def working(status: str, partial: str = "") -> str:
-    """The answer so far and what is being done."""
-    return f'<div class="answer">{answer_html(partial) if partial else ""}<p class="working" role="status">{escape(status)}</p></div>'
-
-
-def error_line(message: str) -> str:
-    return f'<div class="answer"><p class="error" role="alert">{escape(message)}</p></div>'
-
-
-def notes_html(notes: Sequence[str]) -> str:
-    return "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
-
-
-def answer_message(answer: Answer, notes: Sequence[str] = ()) -> str:
-    """The answer, what it cites, what it could not back, and who wrote it."""
-    lines = [*notes, answer.notice] if answer.notice else list(notes)
-    parts = (notes_html(lines), answer_html(answer.text, answer.citations), _cited(answer), _unsupported(answer), _author(answer))
-    return f'<div class="answer">{"".join(parts)}</div>'
-
-
-def _cited(answer: Answer) -> str:
-    if not answer.citations:
-        return ""
-    items = "".join(f"<li>{_citation(c)}</li>" for c in answer.citations)
-    n = len(answer.citations)
-    opened = " open" if n <= 6 else ""
-    return f'<details class="cited"{opened}><summary>{n} cited {"node" if n == 1 else "nodes"}</summary><ol>{items}</ol></details>'
-
-
-def _citation(citation: Citation) -> str:
-    key = f'<span class="key">{escape(citation.key.strip("[]"))}</span>'
-    edge = f'<span class="edge">{escape(shorten(citation.edges[0], 110))}</span>' if citation.edges else ""
-    return f"{key} {link(citation.url, shorten(citation.name, 80))} {edge}"
-
-
-def _unsupported(answer: Answer) -> str:
-    if not answer.unsupported:
-        return ""
-    n = len(answer.unsupported)
-    items = "".join(f"<li>{escape(shorten(sentence, 300))}</li>" for sentence in answer.unsupported)
-    summary = f"{n} {'sentence cites' if n == 1 else 'sentences cite'} no evidence"
-    return f'<details class="unsupported"><summary>{summary}</summary><ul>{items}</ul></details>'
-
-
-def _author(answer: Answer) -> str:
-    if answer.model in ("", "none"):
-        return '<p class="author">Composed from the evidence of the graph, without a language model.</p>'
-    return f'<p class="author">Written by {escape(answer.model)} from the evidence. Prompt {escape(answer.prompt_sha256[:12])}.</p>'

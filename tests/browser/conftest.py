@@ -26,17 +26,28 @@ START_SECONDS = 300
 
 
 @pytest.fixture(scope="session")
-def app_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the application has its home."""
+    return tmp_path_factory.mktemp("home") / "starter"
+
+
+@pytest.fixture(scope="session")
+def temporary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the application has its temporary files."""
+    return tmp_path_factory.mktemp("temporary")
+
+
+@pytest.fixture(scope="session")
+def app_url(tmp_path_factory: pytest.TempPathFactory, home: Path, temporary: Path) -> Iterator[str]:
     """The address of a running `python app.py` over a freshly built starter home, without a language model."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    home = tmp_path_factory.mktemp("home") / "starter"
     log = tmp_path_factory.mktemp("log") / "app.log"
     kept = {k: v for k, v in os.environ.items() if not k.startswith("BIOBRIDGE_") and k != "OPENAI_API_KEY"}
-    environment = {**kept, "BIOBRIDGE_PORT": str(port), "BIOBRIDGE_HOME": str(home)}
+    environment = {**kept, "BIOBRIDGE_PORT": str(port), "BIOBRIDGE_HOME": str(home), "TMPDIR": str(temporary)}
     with log.open("wb") as out:
         process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT)
         try:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -181,3 +184,62 @@ def test_a_narrow_screen_stacks_without_sideways_scrolling(page: Any) -> None:
     assert wide == []
     left, right = page.locator("#conversation").bounding_box(), page.locator("#results").bounding_box()
     assert right["y"] >= left["y"] + left["height"] and right["width"] <= 400
+
+
+def test_an_exported_conversation_is_asked_again_to_the_same_answers(
+    page: Any, starter: KnowledgeGraph, tmp_path: Path, home: Path, temporary: Path
+) -> None:
+    upload(page, fasta(tmp_path, f"mine {EVIL}", sequence_of(starter, KINASE)[:900]))
+    send(page, "Which drugs act on this protein?")
+    send(page, "the second one")
+    assert "900 residues" in page.locator("#chat .user").first.inner_text()
+    assert "unpublished sequences" in page.locator("#export-warning").inner_text()
+    with page.expect_download() as waiting:
+        page.click("#export")
+    file = tmp_path / "talk.json"
+    waiting.value.save_as(file)
+    assert waiting.value.suggested_filename.startswith("conversation-") and waiting.value.suggested_filename.endswith(".json")
+    turns = json.loads(file.read_text())["turns"]
+    assert [t["question"] for t in turns] == ["Which drugs act on this protein?", "the second one"] and len(
+        turns[0]["queries"][0]["value"]
+    ) == 900
+    command = [sys.executable, "-m", "biobridge_rag.cli", "replay", str(file), "--home", str(home)]
+    replayed = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).resolve().parents[2], timeout=300)
+    assert (replayed.returncode, replayed.stdout) == (0, "2 turns asked again: the same.\n"), replayed.stderr
+    assert [p for p in temporary.rglob("*.fasta") if p.is_file()] == []
+    assert page.faults == []
+
+
+def test_another_tab_sees_nothing_of_this_one(page: Any, browser: Any, app_url: str) -> None:
+    send(page, "What is imatinib known to act on?")
+    context = browser.new_context()
+    other = context.new_page()
+    other.goto(app_url)
+    other.wait_for_selector("#chat-input textarea")
+    assert "imatinib known" not in other.locator("#chat").inner_text()
+    send(other, "and its side effects?")
+    assert "holds no node that this question names" in other.locator("#chat .answer").last.inner_text()
+    context.close()
+    send(page, "and its side effects?")
+    assert "Of imatinib" in page.locator("#chat .abstained").inner_text()
+
+
+def test_a_new_conversation_exports_nothing_of_the_old_one(page: Any) -> None:
+    send(page, "EGFR")
+    page.click("#new-conversation")
+    page.wait_for_selector("#after", state="hidden")
+    assert page.locator("#chat .answer").count() == 0
+    send(page, "What is aspirin?")
+    with page.expect_download() as waiting:
+        page.click("#export")
+    assert "EGFR" not in [t["question"] for t in json.loads(Path(waiting.value.path()).read_text())["turns"]]
+    page.wait_for_function("document.querySelector('#bundle textarea').value === ''")
+
+
+def test_a_phone_shows_all_of_the_foot_of_the_conversation(page: Any) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    send(page, "What are the side effects of imatinib?")
+    assert "Not answered from the evidence" in page.locator("#chat .abstained").inner_text()
+    for mark in ("#export", "#new-conversation", "#export-warning .hint", "#chat .abstained"):
+        box = page.locator(mark).bounding_box()
+        assert box and box["x"] >= 0 and box["x"] + box["width"] <= 390, mark

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from biobridge_rag.qa.answering import Answerer, AnswerEvent
+from biobridge_rag.qa.arms import ARMS
 from biobridge_rag.store.manifest import Manifest
 from biobridge_rag.types import KnowledgeGraph, Query
 from tests.qa.test_answering import GRAPH, LINKER, retrieve
@@ -33,10 +34,11 @@ class SmallEngine:
         return None if choice == "none" else self.models.get(choice or "")
 
     def ask_stream(
-        self, question: str, queries: Sequence[Query] = (), llm: Any = None, history: Sequence[Any] = ()
-    ) -> Iterator[AnswerEvent]:
-        chat = self.llm_of(self.settings, llm) if llm is None or isinstance(llm, str) else llm
-        return Answerer(self.graph, LINKER, retrieve, chat).ask_stream(question, queries, history)
+        self, question: str, queries: Sequence[Query] = (), llm: str | None = None, history: Sequence[Any] = (), *,
+        options: Sequence[str] = (), kind: str = "", arm: str = "full", chat: Any = None,
+    ) -> Iterator[AnswerEvent]:  # fmt: skip
+        chat = chat if chat is not None else self.llm_of(self.settings, llm)
+        return Answerer(self.graph, LINKER, retrieve, chat, None, ARMS[arm]).ask_stream(question, queries, history, options, kind)
 
     def close(self) -> None:
         return

@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from biobridge_rag.errors import InputError, LLMError
 from biobridge_rag.qa.answering import Answerer, disarmed
 from biobridge_rag.qa.asking import Asked, read_question
 from biobridge_rag.qa.citations import MARK, check
+from biobridge_rag.qa.gathering import Work
 from biobridge_rag.qa.llm import LanguageModel, LLMConfig
 from biobridge_rag.qa.markdown import md_plain
 from biobridge_rag.retrieval.linking import NodeLinker
@@ -44,9 +47,9 @@ EDGES = [
 ]  # fmt: skip
 
 
-def make_graph() -> KnowledgeGraph:
-    nodes = list(NODES.values())
-    rows = [(NODES[h], r, NODES[t]) for h, r, t in EDGES] + [(NODES[t], r, NODES[h]) for h, r, t in EDGES]
+def make_graph(named: dict[str, Node] = NODES) -> KnowledgeGraph:
+    nodes = list(named.values())
+    rows = [(named[h], r, named[t]) for h, r, t in EDGES] + [(named[t], r, named[h]) for h, r, t in EDGES]
     relations = sorted({Relation(r, h.type.value, t.type.value) for h, r, t in rows})
     head, tail = (np.array([nodes.index(row[i]) for row in rows], np.int32) for i in (0, 2))
     which = np.array([relations.index(Relation(r, h.type.value, t.type.value)) for h, r, t in rows], np.int16)
@@ -137,8 +140,32 @@ def test_every_sentence_of_a_composed_answer_stands_in_the_evidence(question: st
     assert checked.unsupported == () and checked.n_removed == 0
 
 
+QUESTIONS = (
+    "Which drugs target {}?", "What is {}?", "Does {} inhibit {}?", "What does {} do?", "How is {} treated?", "{} is not linked to {}",
+    "What are the side effects of {}?", "Which {} is similar to {}?", "Which gene is behind how Drug {} treats the Disease {}?",
+    "Is {} linked to {}?", "What is {} used for, and what is {}?", "Which proteins interact with {} and {}?", "Does JAK2 bind {}?",
+)  # fmt: skip
+
+
+SAID = [*(node.name for node in NODES.values()), "evilol", "HER2", "gefitinob"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(QUESTIONS), st.tuples(st.sampled_from(SAID), st.sampled_from(SAID)))
+def test_no_composed_answer_holds_a_sentence_that_the_check_would_mark(question: str, names: tuple[str, str]) -> None:
+    answerer = Answerer(GRAPH, LINKER, retrieve)
+    works: list[Work] = []
+    original = answerer._read
+    answerer._read = lambda *args: works.append(original(*args)) or works[-1]  # type: ignore[method-assign, func-returns-value]
+    answer = answerer.ask(question.format(*names))
+    ledger = works[0].ledger
+    checked = check(answer.text, ledger.citations(), ledger.statements, works[0].facts)
+    assert checked.unsupported == () and checked.n_removed == 0 and checked.text == answer.text
+    assert checked.n_supporting == checked.n_citations and checked.used == answer.citations
+
+
 def test_a_typing_error_is_said() -> None:
-    assert ask("what does gefitinob target?").text.startswith("“gefitinob” is read as **gefitinib** [1].")
+    assert ask("what does gefitinob target?").text.startswith('"gefitinob" is read as gefitinib (DB00317).')
 
 
 def test_yes_and_no_between_two_nodes() -> None:

@@ -15,7 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biobridge_rag.errors import BiobridgeError, FileError, HomeMismatchError, InputError, LLMError
-from biobridge_rag.qa.bundles import Bundle, load_bundle, make_bundle, model_record, read_bundle, record_turn, save_bundle, to_bytes
+from biobridge_rag.qa.bundles import (
+    Bundle,
+    load_bundle,
+    make_bundle,
+    model_record,
+    read_bundle,
+    record_turn,
+    save_answer,
+    save_bundle,
+    to_bytes,
+)
 from biobridge_rag.qa.recording import Recorded, Recorder
 from biobridge_rag.qa.replaying import replay
 from biobridge_rag.types import KnowledgeGraph, NodeType, Query
@@ -50,7 +60,7 @@ def talk(engine: SmallEngine, *questions: str, queries: Sequence[Query] = (), mo
     for question in questions:
         attached = () if history else queries
         recorder = Recorder(model) if model else None
-        answer = [e.answer for e in engine.ask_stream(question, attached, recorder or "none", history) if e.answer][-1]
+        answer = [e.answer for e in engine.ask_stream(question, attached, "none", history, chat=recorder) if e.answer][-1]
         turns.append(record_turn(answer, attached, recorder))
         history.append((question, answer.text, attached))
     return make_bundle(engine, turns, model, WHEN)
@@ -80,6 +90,16 @@ def test_a_conversation_holds_what_was_asked_shown_and_what_it_rests_on(engine: 
     answer = data["turns"][1]["answer"]
     assert {"kind", "prediction", "shown", "removed", "usage", "citations", "retrieved"} <= set(answer) and answer["citations"]
     assert data["llm"] is None
+
+
+def test_one_answer_is_saved_with_a_word_on_what_is_inside(engine: SmallEngine, tmp_path: Path) -> None:
+    recorder = Recorder(Model("Gefitinib targets EGFR [2]."))
+    query = Query(NodeType.PROTEIN, "mine", SEQUENCE)
+    answer = [e.answer for e in engine.ask_stream("What binds this?", [query], chat=recorder) if e.answer][-1]
+    said = save_answer(engine, tmp_path / "one.json", answer, [query], recorder, ["a note"], kind="open")
+    assert "unpublished sequences" in said and "\n" not in said
+    bundle = load_bundle(tmp_path / "one.json")
+    assert bundle.llm is not None and bundle.llm.model == "tiny" and bundle.turns[0].kind == "open" and bundle.turns[0].notes == ["a note"]
 
 
 def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:

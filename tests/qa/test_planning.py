@@ -103,6 +103,15 @@ def test_the_model_is_shown_the_question_the_nodes_and_the_tools() -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "kind"),
+    [("drugs", D), ("Proteins", P), ("gene/protein", P), ("biological process", B), ("processes", B), ("diseases", S), ("targets", P)],
+)
+def test_types_are_read_as_models_spell_them(word: str, kind: NodeType) -> None:
+    found = planned(("find_candidates", {"entity": "ABL1", "to": word}), question="What of ABL1?")
+    assert found.steps[0].to is kind
+
+
+@pytest.mark.parametrize(
     ("calls", "says"),
     [
         ([], "planned nothing"),

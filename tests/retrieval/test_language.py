@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from biobridge_rag.retrieval.language import language_of
 
@@ -133,3 +135,9 @@ def test_long_texts_are_read_at_their_start() -> None:
 
 def test_a_null_byte_or_a_lone_surrogate_does_no_harm() -> None:
     assert language_of("Welche Gene\x00 sind mit Asthma \ud800 assoziiert?") == "de"
+
+
+@given(st.text(max_size=200))
+def test_any_text_has_a_code_or_none(text: str) -> None:
+    code = language_of(text)
+    assert code is None or (len(code) == 2 and code.isalpha())

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from biobridge_rag.retrieval.texts import TextSearch, nearest_in, query_tokens
 from biobridge_rag.store.index import FROZEN, NodeIndex
@@ -122,3 +124,10 @@ def test_threads_share_one_index() -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: names(fresh, "histamine receptor"), range(32)))
     assert all(rows == found[0] for rows in found) and found[0][0] == "HRH1"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(max_size=300))
+def test_any_text_is_searched_the_same_twice(search: TextSearch, text: str) -> None:
+    found = search.search(text)
+    assert found == search.search(text) and all(0 < hit.score <= 1 and len(hit.snippet) <= 400 for hit in found)

@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from biobridge_rag.errors import SequenceError, UnknownNodeError
 from biobridge_rag.qa.answering import AnswerEvent
+from biobridge_rag.store.manifest import Manifest
 from biobridge_rag.types import (
     Answer,
     Citation,
@@ -88,6 +90,12 @@ class FakeEngine:
         )
         self.delay, self._status, self.text = delay, status or FakeStatus(), text
         self.asked: list[tuple[str, tuple[Query, ...], list[Any]]] = []
+        self.settings, self.model, self.answer = None, None, dict[str, Any]()
+        manifest = Manifest("starter", "g" * 64, {"protein": "kmer-1"}, {"protein": "kmer"}, {}, "default", 7, 1, "b" * 64)
+        self.home = SimpleNamespace(manifest=manifest, path=Path("/nowhere"))
+
+    def llm_of(self, settings: Any, choice: str | None = None) -> Any:
+        return self.model
 
     @property
     def retriever(self) -> FakeEngine:
@@ -148,7 +156,7 @@ class FakeEngine:
         return RetrievedNode(node, rank, p * 3, p, known, (*edge, *why), {"bridge": 0.71, "analogue": 0.82, "prior": 0.4})
 
     def ask_stream(
-        self, question: str, queries: Sequence[Query] = (), llm: str | None = None, history: Sequence[Any] = ()
+        self, question: str, queries: Sequence[Query] = (), llm: str | None = None, history: Sequence[Any] = (), chat: Any = None
     ) -> Iterator[AnswerEvent]:
         self.asked.append((question, tuple(queries), list(history)))
         yield AnswerEvent("status", "Searching the graph…")

@@ -5,17 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import socket
+from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from biobridge_rag.errors import BiobridgeError
-from biobridge_rag.types import Answer, Citation, Evidence, Node, NodeType, Query, Relation, Retrieval, RetrievedNode
-from biobridge_rag.ui import candidates, chat, downloads, evidence, page, status
-from biobridge_rag.ui.blocks import EXAMPLE_FASTA
+from biobridge_rag.qa.bundles import WARNING, read_bundle
+from biobridge_rag.types import Answer, Citation, Evidence, Node, NodeType, Query, Relation, Retrieval, RetrievedNode, Usage
+from biobridge_rag.ui import candidates, chat, downloads, evidence, freeing, page, status
+from biobridge_rag.ui.blocks import CACHE_SECONDS, EXAMPLE_FASTA, Page
 from biobridge_rag.ui.markup import answer_html, escape, link, percent, structure
-from biobridge_rag.ui.session import Session, answer_message
+from biobridge_rag.ui.messages import answer_message, preview_message, usage_line, user_message
+from biobridge_rag.ui.session import Session
 from tests.ui.fake_engine import ABL1, DRUGS, TARGET, FakeEngine, FakeStatus
 
 EVIL = "<img src=x onerror=alert(1)>\"'><script>alert(2)</script>"
@@ -107,6 +113,7 @@ def test_an_answer_keeps_its_paragraphs_lists_and_escapes() -> None:
 
 def test_no_text_of_graph_file_or_model_becomes_markup() -> None:
     retrieval = hostile()
+    node = retrieval.hits[0].node
     answer = Answer(
         EVIL, EVIL, False, (Citation("1", "x", EVIL, "https://example.org/", (EVIL,)),), (EVIL,), (retrieval,), EVIL, EVIL, EVIL
     )
@@ -120,6 +127,9 @@ def test_no_text_of_graph_file_or_model_becomes_markup() -> None:
             FakeStatus(graph_name=EVIL, llm=EVIL, llm_host=EVIL, leaves_machine=True, index_host=EVIL, encoders={"protein": EVIL})
         ),
         status.prompt_html(EVIL),
+        preview_message(EVIL, EVIL),
+        user_message(EVIL, [EVIL], [Query(NodeType.PROTEIN, EVIL, "MKV", node), Query(NodeType.DRUG, EVIL, "CCO")]),
+        answer_message(replace(answer, abstained=True, text=f"“{EVIL}” is read as {EVIL}. {EVIL}\n\n{EVIL}"), [EVIL]),
     ):
         assert_harmless(source)
         assert "alert(2)" in Tags(source).text
@@ -323,3 +333,162 @@ def test_the_page_builds_and_is_served_from_this_machine_alone() -> None:
 def test_an_address_of_another_machine_is_refused_in_one_line() -> None:
     with pytest.raises(BiobridgeError, match=r"cannot be served on 192\.0\.2\.1:7860"):
         page.require_address("192.0.2.1", 7860)
+
+
+def answer(text: str, **more: Any) -> Answer:
+    return Answer("q", text, more.pop("abstained", False), CITED, (), (), more.pop("model", "none"), "0" * 64, **more)
+
+
+def test_an_unsupported_sentence_is_marked_where_it_stands() -> None:
+    found = Tags(answer_message(answer("It acts on ABL1 [1]. It cures all (not supported by the evidence).")))
+    assert [a["class"] for a in found.of("mark")] == ["unsupported"] and "It cures all not supported by the evidence." in found.text
+    assert not Tags(answer_message(answer("It acts on ABL1 [1]."))).of("mark")
+
+
+def test_an_abstention_has_a_banner_of_its_own_with_what_is_needed() -> None:
+    said = answer_message(answer("Nothing is known. Name a drug.\n\n- **a** [1]: b", abstained=True))
+    banner = said[said.index('<div class="abstained"') :].partition("</div>")[0]
+    assert "Not answered from the evidence" in banner and "Name a drug." in banner and "<li>" not in banner
+    assert "<li>" in said and "Not answered" not in answer_message(answer("Nothing is known."))
+
+
+def test_how_a_name_was_read_stands_apart() -> None:
+    text = "“ABL” is read as **ABL1** [1]; other nodes of that name: ABL2 (gene/protein). It is a kinase [1]."
+    said = answer_message(answer(text))
+    reading = said[said.index('<div class="reading"') :].partition("</div>")[0]
+    assert "other nodes of that name: ABL2" in reading and "kinase" not in reading and "It is a kinase" in said
+    assert '<div class="reading"' not in answer_message(answer("It is a kinase [1]."))
+
+
+@pytest.mark.parametrize(
+    ("usage", "line"),
+    [
+        (Usage(), ""),
+        (Usage(1204, 96, 0.00088, 2.13, 1), "1,204 tokens in, 96 out, $0.0009, 2.1 s"),
+        (Usage(10, 5, None, 0.5, 2, 1), "10 tokens in, 5 out, 0.5 s"),
+        (Usage(10, 5, 1.5, 0.0, 1, 1), "10 tokens in, 5 out, $1.50, from the cache"),
+        (Usage(0, 0, 0.0, 3.0, 1), "$0.00, 3.0 s"),
+    ],
+)
+def test_what_a_model_took_is_said_as_far_as_it_is_known(usage: Usage, line: str) -> None:
+    assert usage_line(usage) == line
+    assert (f"{line}. Prompt" if line else "evidence. Prompt") in answer_message(answer("x", model="tiny", usage=usage))
+
+
+def test_several_attachments_are_listed_with_what_they_are() -> None:
+    queries = [Query(NodeType.PROTEIN, "mine", "M" * 1130), Query(NodeType.DRUG, "x", "CCO", DRUGS[0]), Query(NodeType.DRUG, "named", "")]
+    found = Tags(user_message("Which?", ["a.fasta", "b.smi"], queries))
+    assert "mine protein, 1,130 residues" in found.text and "x molecule, known as imatinib" in found.text and "named" not in found.text
+    many = Tags(user_message("", ["a.fasta"], [Query(NodeType.PROTEIN, f"p{i}", "MK") for i in range(30)]))
+    assert len(many.of("li")) == 9 and "and 22 more" in many.text
+
+
+class Model:
+    """A language model of which FakeEngine is told; what is asked for is recorded by the engine's use of it."""
+
+    model, host = "tiny", "api.example.org"
+
+    def dry_run(self) -> Any:
+        return SimpleNamespace(model="tiny", shown=["POST https://api.example.org", f"evidence {EVIL}"])
+
+    def stream(self, messages: Any) -> Iterator[str]:
+        yield "x"
+
+
+def test_what_would_be_sent_is_shown_and_the_turn_is_not_remembered() -> None:
+    engine, session = FakeEngine(), Session()
+    assert not chat.can_preview(engine)
+    engine.model = Model()
+    assert chat.can_preview(engine)
+    list(chat.respond(engine, session, "Which drugs act on ABL1?", [], dry=True))
+    shown = Tags(session.messages[-1]["content"])
+    assert "Nothing was sent. This would be sent to api.example.org:" in shown.text and f"evidence {EVIL}" in shown.text
+    assert_harmless(session.messages[-1]["content"])
+    assert session.turns == [] and session.records == [] and session.prompt == "" and not session.busy
+
+
+def test_a_conversation_is_exported_with_its_attachments_and_a_warning_stands_by_the_button() -> None:
+    engine, session = FakeEngine(), Session()
+    list(chat.respond(engine, session, "", [EXAMPLE_FASTA]))
+    ask(engine, session, "And which of them are new?")
+    bundle = read_bundle(chat.exported(engine, session).encode())
+    assert [t.question for t in bundle.turns] == ["Which drugs act on this protein?", "And which of them are new?"]
+    assert len(bundle.turns[0].queries[0].value) == 1130 and bundle.turns[0].notes == ["1 record was read."]
+    assert "unpublished sequences" in WARNING
+    with pytest.raises(BiobridgeError, match="0 turns"):
+        chat.exported(engine, Session())
+
+
+def test_a_long_conversation_keeps_its_newest_turns_and_says_how_many_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("biobridge_rag.ui.session.MAX_RECORDS", 2)
+    engine, session = FakeEngine(), Session()
+    for i in range(4):
+        ask(engine, session, f"Question {i} about ABL1?")
+    bundle = read_bundle(chat.exported(engine, session).encode())
+    assert [t.question for t in bundle.turns] == ["Question 2 about ABL1?", "Question 3 about ABL1?"] and bundle.dropped == 2
+
+
+def started(blocks: Any) -> Any:
+    """The page's memory of browser sessions, as gradio keeps it while it serves."""
+    from gradio.state_holder import StateHolder
+
+    holder = StateHolder()
+    holder.set_blocks(blocks)
+    return holder
+
+
+def turn_of(shown: Page, holder: Any, key: str, text: str, files: tuple[Path, ...] = ()) -> Session:
+    """A turn as gradio runs it: the session's own state goes in, and is set where the turn gives it back."""
+    state = holder[key]
+    session: Session = state[shown.session._id]
+    for update in shown._run(session, text, files, SimpleNamespace(session_hash=key)):  # type: ignore[arg-type]
+        if shown.session in update:
+            state[shown.session._id] = update[shown.session]
+        if shown.chat in update:
+            state._update_value_in_config(shown.chat._id, update[shown.chat])
+    return session
+
+
+def test_two_sessions_share_nothing_and_the_end_of_one_frees_it_alone() -> None:
+    shown = Page(FakeEngine())
+    holder = started(shown.build())
+    one, other = turn_of(shown, holder, "a", "Which drugs act on ABL1?"), turn_of(shown, holder, "b", "My secret question about ABL1?")
+    assert one is not other and len(one.turns) == len(other.turns) == 1
+    assert "secret" not in repr(one.messages) + repr(one.records) and "secret" in repr(list(holder["b"].components))
+    holder["b"].is_closed = True
+    assert holder["b"].STATE_TTL_WHEN_CLOSED == CACHE_SECONDS
+    holder.delete_all_expired_state()
+    assert len(other.turns) == 1
+    holder["b"].STATE_TTL_WHEN_CLOSED = -1
+    holder.delete_all_expired_state()
+    assert "b" not in holder and "a" in holder and "b" not in holder.time_last_used
+    assert (other.messages, other.turns, other.records, other.retrievals, other.shown, other.prompt) == ([], [], [], [], None, "")
+    assert len(one.turns) == 1
+
+
+def test_a_turn_says_that_its_tab_is_open() -> None:
+    shown = Page(FakeEngine())
+    holder = started(shown.build())
+    turn_of(shown, holder, "a", "Which drugs act on ABL1?")
+    holder["a"].is_closed = True  # a connection that broke and came back
+    turn_of(shown, holder, "a", "And ABL1?")
+    assert holder["a"].is_closed is False
+
+
+def test_an_upload_is_gone_once_it_is_read_and_an_example_stays(tmp_path: Path) -> None:
+    shown = Page(FakeEngine())
+    holder = started(shown.build())
+    shown.input.GRADIO_CACHE = str(tmp_path)
+    upload = tmp_path / "0123abcd" / "mine.fasta"
+    upload.parent.mkdir()
+    upload.write_text(">ABL1\nMKTAYIAKQR\n")
+    assert turn_of(shown, holder, "a", "", (upload, EXAMPLE_FASTA)).turns
+    assert list(tmp_path.iterdir()) == [] and EXAMPLE_FASTA.exists()
+    upload.parent.mkdir()
+    upload.write_bytes(b"\0\1")
+    turn_of(shown, holder, "a", "", (upload,))
+    assert list(tmp_path.iterdir()) == []
+    outside = tmp_path.parent / "outside.fasta"
+    outside.write_text("x")
+    freeing.forget([outside, tmp_path / ".." / "outside.fasta", tmp_path / "none"], tmp_path)
+    assert outside.exists()
