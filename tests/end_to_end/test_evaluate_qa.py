@@ -23,9 +23,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = []
 
     def ask(
-        self: Any, question: str, queries: Any = (), llm: str | None = None, *, options: Any = (), kind: str = "", arm: str = "full"
-    ) -> Answer:
-        calls.append({"question": question, "queries": queries, "llm": llm, "options": options, "kind": kind, "arm": arm})
+        self: Any, question: str, queries: Any = (), llm: str | None = None, *, options: Any = (), kind: str = "", arm: str = "full",
+        chat: Any = None,
+    ) -> Answer:  # fmt: skip
+        calls.append(
+            {"question": question, "queries": queries, "llm": chat.model if chat else llm, "options": options, "kind": kind, "arm": arm}
+        )
         found = list(queries) or [Query(n.type, n.name, node=n) for n in [link.node for link in self.linker.mentions(question, 3)]]
         names = tuple(options) or tuple(q.name for q in found)
         return Answer(question, "", not names or arm == "none", (), (), (), "none", "0" * 64, kind=kind, prediction=names)
