@@ -152,7 +152,7 @@ def evaluate_qa(
     home: Home = None,
     graph: Graph = None,
     concurrency: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Questions asked at once; default 8 with a language model, else 1.")
+        int | None, typer.Option(min=1, max=64, help="Questions asked at once; default 8 with a server's language model, else 1.")
     ] = None,
     budget: Annotated[float | None, typer.Option(min=0, help="US dollars at which the run stops.")] = None,
     token_budget: Annotated[int | None, typer.Option(min=0, help="Tokens at which the run stops, for models of unknown price.")] = None,
@@ -175,12 +175,12 @@ def evaluate_qa(
         model = engine.llm_of(engine.settings, llm)
         name = model.model if model else "none"
         if model:
-            note(f"language model: {name} at {model.host}")
+            note(f"language model: {name} at {model.host or 'this machine'}")
         try:
             summary = run(
-                asking(engine, name), found, names, out, llm=name, home=home_sha256(engine.home.manifest), graph=engine.graph, seed=seed,
-                concurrency=concurrency or (8 if model else 1), budget=Budget(budget, token_budget), limit=limit, progress=progress,
-                note=note,
+                asking(engine, model), found, names, out, llm=name, home=home_sha256(engine.home.manifest), graph=engine.graph,
+                seed=seed, concurrency=concurrency or (8 if model and model.host else 1), budget=Budget(budget, token_budget),
+                limit=limit, progress=progress, note=note,
             )  # fmt: skip
         finally:
             progress.close()

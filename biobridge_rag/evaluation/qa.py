@@ -20,6 +20,7 @@ from biobridge_rag.evaluation.qa_scores import score_record, summarise
 from biobridge_rag.evaluation.questions import Question, Questions, read_questions
 from biobridge_rag.fetching.records import replacing
 from biobridge_rag.qa.arms import ARMS
+from biobridge_rag.qa.chat import Chat
 from biobridge_rag.store.manifest import Manifest
 from biobridge_rag.types import Answer, KnowledgeGraph, Query
 
@@ -47,8 +48,9 @@ class QuestionEngine(Protocol):
     def reader(self) -> Reader: ...
 
     def ask(
-        self, question: str, queries: Sequence[Query] = (), llm: str | None = None, *, options: Sequence[str], kind: str, arm: str
-    ) -> Answer: ...
+        self, question: str, queries: Sequence[Query] = (), llm: str | None = None, *, options: Sequence[str], kind: str, arm: str,
+        chat: Chat | None = None,
+    ) -> Answer: ...  # fmt: skip
 
 
 def check_arms(names: Sequence[str]) -> list[str]:
@@ -68,12 +70,12 @@ def queries_of(question: Question, reader: Reader) -> list[Query]:
     return [*queries, *(reader.molecule(smiles) for smiles in question.smiles)]
 
 
-def asking(engine: QuestionEngine, llm: str) -> Ask:
-    """Answers a question in an arm by the engine, with the language model of that name, or "none"."""
+def asking(engine: QuestionEngine, chat: Chat | None = None) -> Ask:
+    """Answers a question in an arm by the engine, with that language model for all questions, or with none."""
 
     def ask(question: Question, arm: str) -> Answer:
         queries = queries_of(question, engine.reader)
-        return engine.ask(question.question, queries, llm, options=question.options, kind=question.kind, arm=arm)
+        return engine.ask(question.question, queries, "none", options=question.options, kind=question.kind, arm=arm, chat=chat)
 
     return ask
 

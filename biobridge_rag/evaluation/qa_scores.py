@@ -9,13 +9,13 @@ both answered, drawn together, and p is that of the two-sided sign-flip test (se
 
 A citation is a key in a sentence, each once. It is right when it stands for evidence that was shown and its sentence was not found
 unsupported; made-up keys, which were taken out of the text, count as wrong (after Gao et al. 2023, arXiv 2305.14627, whose judge of
-support is a model).
+support is a model). The share of unsupported sentences is one of those that cite something or were found unsupported: what merely says
+that something is not known, or heads a list, cannot be either.
 """
 
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +29,6 @@ from biobridge_rag.qa.markdown import keys_of, sentences
 Record = Mapping[str, Any]
 RESAMPLES = 10_000
 CUTOFFS = (1, 5, 10)
-_HEADING = re.compile(r"\*\*[^*]+\*\*:?$")
 
 
 def score_record(record: Record, aliases: Aliases | None = None) -> dict[str, Any]:
@@ -68,25 +67,26 @@ def score_record(record: Record, aliases: Aliases | None = None) -> dict[str, An
 
 
 def _citations(record: Record) -> dict[str, int]:
-    text, unsupported = record["text"].replace(MARK, ""), {" ".join(s.split()) for s in record["unsupported"]}
+    text, unsupported = record["text"].replace(MARK, ""), [" ".join(s.split()) for s in record["unsupported"]]
     cited = {c["key"].strip("[]"): c for c in record["citations"]}
     shown = {(c["node_id"], c["name"]) for c in record.get("shown") or ()}
     n = right = dangling = not_shown = n_sentences = 0
     for sentence in sentences(text):
-        n_sentences += bool(re.search(r"[^\W\d_]{2}", sentence)) and not _HEADING.match(sentence)
-        supported = " ".join(sentence.split()) not in unsupported
-        for key in keys_of(sentence):
+        plain, keys = " ".join(sentence.split()), keys_of(sentence)
+        supported = not any(plain in judged for judged in unsupported)  # what was judged as one may hold several
+        n_sentences += bool(keys) and supported
+        for key in keys:
             n += 1
             if key not in cited:
                 dangling += 1
-            elif shown and (cited[key]["node_id"], cited[key]["name"]) not in shown:
+            elif (cited[key]["node_id"], cited[key]["name"]) not in shown:
                 not_shown += 1
             else:
                 right += supported
     removed = int(record.get("removed") or 0)
     return {
         "citations": n + removed, "right_citations": right, "dangling": dangling, "not_shown": not_shown, "removed": removed,
-        "sentences": max(n_sentences, len(unsupported)), "unsupported": len(record["unsupported"]),
+        "sentences": n_sentences + len(unsupported), "unsupported": len(unsupported),
     }  # fmt: skip
 
 

@@ -23,9 +23,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = []
 
     def ask(
-        self: Any, question: str, queries: Any = (), llm: str | None = None, *, options: Any = (), kind: str = "", arm: str = "full"
-    ) -> Answer:
-        calls.append({"question": question, "queries": queries, "llm": llm, "options": options, "kind": kind, "arm": arm})
+        self: Any, question: str, queries: Any = (), llm: str | None = None, *, options: Any = (), kind: str = "", arm: str = "full",
+        chat: Any = None,
+    ) -> Answer:  # fmt: skip
+        calls.append(
+            {"question": question, "queries": queries, "llm": chat.model if chat else llm, "options": options, "kind": kind, "arm": arm}
+        )
         found = list(queries) or [Query(n.type, n.name, node=n) for n in [link.node for link in self.linker.mentions(question, 3)]]
         names = tuple(options) or tuple(q.name for q in found)
         return Answer(question, "", not names or arm == "none", (), (), (), "none", "0" * 64, kind=kind, prediction=names)
@@ -127,3 +130,62 @@ def test_bad_input_is_one_line(cli: Cli, tiny_home: Path, tmp_path: Path, asked:
     places = {"q": questions(tmp_path / "q.jsonl"), "bad": tmp_path / "bad.csv"}
     result = cli("evaluate", "qa", "--home", tiny_home, *(a.format(**places) for a in arguments))
     assert result.code == 2 and said in result.err.splitlines()[-1] and "Traceback" not in result.err and not asked
+
+
+def known_drug(home: Path) -> list[dict[str, Any]]:
+    """Questions that the tiny graph answers: which drugs target a protein."""
+    from biobridge_rag.homes import open_home
+    from biobridge_rag.types import NodeType, Relation
+
+    opened = open_home(home)
+    try:
+        graph, rows = opened.graph, list[dict[str, Any]]()
+        heads, tails = graph.edges(Relation("target", NodeType.PROTEIN, NodeType.DRUG))
+        for head in sorted(set(heads.tolist()))[:4]:
+            protein_node = graph.nodes[graph.by_type[NodeType.PROTEIN][head]]
+            drugs = [graph.nodes[graph.by_type[NodeType.DRUG][t]].name for t in tails[heads == head]]
+            rows.append({"question": f"Which drugs target {protein_node.name}?", "answers": drugs, "answerable": True})
+        return rows
+    finally:
+        opened.index.close()
+
+
+@pytest.fixture
+def known_questions(tiny_home: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "known.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in known_drug(tiny_home)))
+    return path
+
+
+def test_the_arms_of_the_engine_itself(cli: Cli, tiny_home: Path, known_questions: Path, tmp_path: Path) -> None:
+    result = cli("evaluate", "qa", "--questions", known_questions, "--home", tiny_home, "--out", tmp_path / "out", "--json")
+    assert result.code == 0, result
+    arms = result.json["arms"]
+    assert all(a["errors"] == 0 and a["n"] == 4 for a in arms.values())
+    assert arms["full"]["accuracy"] == arms["bridge"]["accuracy"] == 1.0 and arms["none"]["accuracy"] == 0.0
+    assert arms["shuffled"]["accuracy"] < 1.0 and arms["none"]["abstained"] == 1.0
+    for arm in arms.values():
+        assert arm["citations"]["dangling"] == arm["citations"]["not_shown"] == 0
+    assert arms["full"]["evidence_recall"]["all"] == 1.0 and arms["full"]["citations"]["n"] > 0
+
+
+def test_arms_with_a_language_model_that_answers_and_one_that_fails(
+    cli: Cli, tiny_home: Path, known_questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.qa.openai_server import OpenAIServer
+
+    base = ("evaluate", "qa", "--questions", known_questions, "--home", tiny_home, "--arms", "none,full", "--json")
+    monkeypatch.setenv("BIOBRIDGE_LLM_MODEL", "tiny")
+    with OpenAIServer("good", pieces=["The drug acts [1]. It also cures all [99]."]) as server:
+        monkeypatch.setenv("BIOBRIDGE_LLM_BASE_URL", server.url)
+        result = cli(*base, "--out", tmp_path / "good")
+        assert result.code == 0, result
+        full = result.json["arms"]["full"]
+        assert full["errors"] == 0 and full["n"] == 4 and full["citations"]["removed"] == 4 and full["usage"]["calls"] == 4
+        n_requests = len(server.requests)
+        assert cli(*base, "--out", tmp_path / "good").json["run"]["n_asked"] == 0 and len(server.requests) == n_requests
+    with OpenAIServer("status", status=401) as server:
+        monkeypatch.setenv("BIOBRIDGE_LLM_BASE_URL", server.url)
+        result = cli(*base, "--out", tmp_path / "bad")
+        assert result.code == 0 and result.json["arms"]["full"]["errors"] == 4, result
+        assert all("401" in error for error in result.json["run"]["errors"])

@@ -225,15 +225,18 @@ class FakeEngine:
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
 
-    def ask(self, question: str, queries: Any = (), llm: str | None = None, *, options: Any, kind: str, arm: str) -> Answer:
-        self.asked.append((question, [q.value for q in queries], llm, options, kind, arm))
+    def ask(
+        self, question: str, queries: Any = (), llm: str | None = None, *, options: Any, kind: str, arm: str, chat: Any = None
+    ) -> Answer:
+        self.asked.append((question, [q.value for q in queries], chat, options, kind, arm))
         return answer("x")
 
 
 def test_an_engine_is_asked_with_all_that_a_question_brings() -> None:
     engine = FakeEngine()
     brought = Question("1", "choice", "Which?", ("a",), ("a", "b"), sequences=("MKV", ">x\nMKL\nMKA"), smiles=("CCO",))
-    asking(engine, "gpt")(brought, "bridge")
-    assert engine.asked == [("Which?", ["MKV", "MKL", "MKA", "CCO"], "gpt", ("a", "b"), "choice", "bridge")]
+    chat: Any = object()
+    asking(engine, chat)(brought, "bridge")
+    assert engine.asked == [("Which?", ["MKV", "MKL", "MKA", "CCO"], chat, ("a", "b"), "choice", "bridge")]
     with pytest.raises(SequenceError):
         queries_of(Question("1", "open", "?", sequences=("!",)), FakeReader())

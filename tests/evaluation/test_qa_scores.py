@@ -61,7 +61,7 @@ def test_the_right_node_in_the_evidence_counts_by_name_and_id() -> None:
 def test_citations_right_dangling_not_shown_made_up() -> None:
     text = (
         "**Known in the graph**\n\n- A binds B [1].\n- C is bad [2] (not supported by the evidence). D is D [1, 7]. E is not there [3].\n\n"
-        "Nothing cited here (not supported by the evidence)."
+        "Nothing cited here (not supported by the evidence). The graph does not say more."
     )
     found = score_record(
         record(0, text=text, citations=cites(1, 2, 3), shown=cites(1, 2), unsupported=["C is bad [2].", "Nothing cited here."], removed=2)
@@ -69,6 +69,12 @@ def test_citations_right_dangling_not_shown_made_up() -> None:
     assert {k: found[k] for k in ("citations", "right_citations", "dangling", "not_shown", "removed", "sentences", "unsupported")} == {
         "citations": 5 + 2, "right_citations": 2, "dangling": 1, "not_shown": 1, "removed": 2, "sentences": 5, "unsupported": 2,
     }  # fmt: skip
+
+
+def test_what_was_judged_as_one_sentence_may_be_several() -> None:
+    one = "A is B [1]. It is named C. D is E."
+    found = score_record(record(0, text=one, citations=cites(1), shown=cites(1), unsupported=[one]))
+    assert (found["right_citations"], found["sentences"], found["unsupported"]) == (0, 1, 1)
 
 
 def test_escaped_brackets_are_no_citations() -> None:
