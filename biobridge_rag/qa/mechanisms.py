@@ -16,6 +16,7 @@ from biobridge_rag.retrieval.mechanism import rank_targets
 from biobridge_rag.types import Node, NodeType, Query, Relation, RetrievedNode
 
 LIKELY = 0.5
+MANY = 3  # of so many targets, one that no text speaks of is right less often than not
 _P, _D, _S = NodeType.PROTEIN, NodeType.DRUG, NodeType.DISEASE
 _TARGET = Relation("target", _D.value, _P.value)
 _BESIDES = ("enzyme", "transporter", "carrier")
@@ -77,6 +78,11 @@ def _known(
         work.lead.append(f"The graph links {len(ranked)} proteins to {work.named(drug)}: {md_escape(best.node.name)} {key}, {others}.")
         share = f"{best.node.name} is put first of {len(ranked)} targets, at {percent(best.share)} of the weight"
         work.fact(f"{share}{': ' + '; '.join(best.reasons) if best.reasons else ''}.")
+    if described is not None and len(ranked) >= MANY and best.described == 0.0:
+        work.fact(
+            f"Which of these targets carries the effect is not settled: the description of {drug.name} names none of them. To tell, the "
+            "graph would need a text or an edge that does.", abstains=True,
+        )  # fmt: skip
     work.sure = best.share
     return [r.node.name for r in ranked]
 

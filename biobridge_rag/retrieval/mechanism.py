@@ -25,12 +25,14 @@ WEIGHTS = {"alike": 5.0, "peers": 1.0, "disease": 1.0, "diseases": 3.0, "describ
 
 @dataclass(frozen=True, slots=True)
 class RankedTarget:
-    """score: higher is more likely the mechanism; share in [0, 1]: of all the drug's targets together (softmax of the scores)."""
+    """score: higher is more likely the mechanism; share in [0, 1]: of all the drug's targets together (softmax of the scores); described
+    in [0, 1]: how well the drug's description fits it."""
 
     node: Node
     score: float
     share: float
     reasons: tuple[str, ...]
+    described: float = 0.0
 
 
 def rank_targets(
@@ -78,10 +80,10 @@ def rank_targets(
             reasons.append(f"it is associated with {n_associated} of its {len(indicated)} indications")
         if text >= 0.3:
             reasons.append(f"the description of {drug.name} speaks of it")
-        rows.append((sum(WEIGHTS[k] * v for k, v in features.items()), node, tuple(reasons)))
+        rows.append((sum(WEIGHTS[k] * v for k, v in features.items()), node, tuple(reasons), text))
     if not rows:
         return []
     highest = max(row[0] for row in rows)
     total = sum(math.exp(row[0] - highest) for row in rows)
     ranked = sorted(rows, key=lambda row: (-row[0], row[1].id))
-    return [RankedTarget(node, score, math.exp(score - highest) / total, reasons) for score, node, reasons in ranked]
+    return [RankedTarget(node, score, math.exp(score - highest) / total, reasons, text) for score, node, reasons, text in ranked]
