@@ -12,14 +12,13 @@ from functools import cached_property
 
 from biobridge_rag.qa.assertions import HEDGE, NAMES, PRONOUN, Claim, asserted, claims, clauses, covers, figures, name_like, telling
 from biobridge_rag.qa.markdown import KEY, keys_of, md_escape, sentences, spans
+from biobridge_rag.qa.markdown import MARK as MARK
 from biobridge_rag.qa.markdown import md_plain as md_plain
 from biobridge_rag.qa.statements import TEXTS, Statement, percent, short
 from biobridge_rag.types import Citation, Node
 
-MARK = " (not supported by the evidence)"
-"""Stands at the end of an unsupported sentence, before its full stop. It is taken out of a text before the check, so that checking a
-marked text gives the same text, and a text cannot bring marks of its own."""
 _SHAPES = re.compile(r"\*\*[^*]+\*\*:?(?: \([^)]*\))?:?$|\W*(?:\*\*)?(?:final )?(?:answer|verdict)\W*:", re.IGNORECASE)
+_SPACED_KEY = re.compile(r"(?<![^\S\n])(?P<space>[^\S\n]*)" + KEY.pattern)
 _NAME = re.compile(f"[{NAMES}]")
 _HIDDEN, _EXEMPT = "\ue000", "\ue001"
 
@@ -51,7 +50,9 @@ class _Fact:
 def check(
     text: str, citations: Sequence[Citation], evidence: Sequence[Statement], facts: Sequence[str] = (), english: bool = True
 ) -> Checked:
-    """Holds a text against the evidence. A sentence that states something is supported when all of this is so:
+    """Holds a text against the evidence, and marks what it does not support. Marks are taken out of the text before, so that checking a
+    checked text gives the same text, and a text cannot bring marks of its own. A sentence that states something is supported when all
+    of this is so:
 
     it cites evidence that exists; each node of the evidence that it names, and each other name in it, stands in what it cites; each
     relation that it states or denies is stated or denied there between nodes that it names, by a verb that says as much (a target is not
@@ -68,9 +69,9 @@ def check(
         numbers = keys_of(match.group())
         existing = [n for n in numbers if n in keys]
         n_removed += len(numbers) - len(existing)
-        return f"[{', '.join(existing)}]" if existing else ""
+        return f"{match['space']}[{', '.join(existing)}]" if existing else ""
 
-    cleaned = re.sub(r"(?<! ) +(?=[.,;:!?])", "", re.sub(r"(?<=\S)[^\S\n]{2,}", " ", KEY.sub(keep, text.replace(MARK, ""))))
+    cleaned = _SPACED_KEY.sub(keep, text.replace(MARK, ""))
     judge = _Judge(citations, evidence, english)
     used, unsupported, marks = dict[str, Citation](), list[str](), list[int]()
     n_sentences = n_citations = n_supporting = 0
@@ -177,7 +178,7 @@ class _Judge:
 
     def of(self, sentence: str, cited: Sequence[str], heading: bool) -> tuple[bool | None, set[str]]:
         """Whether the evidence supports the sentence (None: it states nothing), and the keys that do."""
-        bare = md_plain(sentence).strip()
+        bare = " ".join(md_plain(sentence).split())
         if not re.search(r"[^\W\d_]{2}", bare) or bare.endswith("?"):
             return None, set()
         masked, signs = self.masked(bare)

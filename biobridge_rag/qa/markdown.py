@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+MARK = " (not supported by the evidence)"
+"""Stands at the end of an unsupported sentence, before its full stop; escaped where others wrote it."""
 KEY = re.compile(r"(?<!\\)\[(\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\]")
 """A key, or several, in a text; not one whose bracket is escaped."""
 
@@ -15,19 +17,24 @@ _SENTENCE_END = re.compile(r"[.!?][*_\"')]*(?:\s*" + KEY.pattern + r")*(?:\s+(?=
 _ITEM = re.compile(r"\s*(?:[-*+>]|\d+[.)])\s+|\s+|#{1,6}\s+")
 
 
+def visible(text: str) -> str:
+    """The text on one line, with a space for what cannot be seen: control characters, zero-width and bidirectional ones."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def md_escape(text: str) -> str:
     """Text of a graph, file or user as Markdown that shows it letter by letter, on one line."""
-    text = "".join(c if c.isprintable() else " " for c in text)
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*_\[\]#|~$])", r"\\\1", text).replace("://", ":\\//")
     text = re.sub(r"(?i)\bwww\.", lambda m: m.group()[:3] + r"\.", text)
+    text = text.replace(MARK.strip(), "\\" + MARK.strip())
     return re.sub(r"^([-+]|\d+[.)])(?=\s)", r"\\\1", text)
 
 
 def md_plain(text: str, *, keys: bool = False) -> str:
     """Markdown of an answer as the words in it: escapes undone, emphasis dropped, and the keys unless `keys` keeps them."""
     text = re.sub(r"(?<!\\)[*`#]", "", text if keys else KEY.sub("", text))
-    text = re.sub(r"\\([\\`*_\[\]#|~$/.\-+)])", r"\1", text)
+    text = re.sub(r"\\([\\`*_\[\]#|~$/.\-+()])", r"\1", text)
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from biobridge_rag.graph.phrases import phrase
-from biobridge_rag.qa.markdown import md_escape, with_key, without_keys
+from biobridge_rag.qa.markdown import md_escape, visible, with_key, without_keys
 from biobridge_rag.types import Citation, Node, NodeType, RetrievedNode, Triple
 
 TEXTS = ("about", "passage")
@@ -79,8 +79,9 @@ def shortened(description: str, most: int = 700) -> str:
 
 
 def short(name: str) -> str:
-    """A name as evidence tells it: on one line, and where it is very long, its begin, so that it cannot fill a prompt."""
-    name = " ".join(name.split())
+    """A name as evidence tells it: on one line, what can be seen of it, and where it is very long, its begin, so that it cannot fill a
+    prompt."""
+    name = visible(name)
     return name if len(name) <= MAX_NAME else f"{name[:MAX_NAME].rstrip()}…"
 
 
@@ -99,7 +100,7 @@ def predicted(name: str, node_type: NodeType, relation: str, hit: RetrievedNode,
     """A hit that no edge states, for a query of that name and type, with its strongest reasons."""
     reasons = sorted((e for e in hit.evidence if e.kind != "edge"), key=lambda e: (e.kind != "analogue", -e.score))
     text = phrase(Node("", node_type, short(name)), relation, _named(hit.node))
-    why = tuple(shortened(e.text, MAX_REASON).rstrip(".") for e in reasons[:most])
+    why = tuple(shortened(visible(e.text), MAX_REASON).rstrip(".") for e in reasons[:most])
     return Statement("predicted", hit.node, text, short(name), "", hit.probability, why)
 
 
@@ -128,7 +129,8 @@ def _clause(triple: Triple) -> str:
 
 
 def _named(node: Node) -> Node:
-    return node if len(node.name) <= MAX_NAME else replace(node, name=short(node.name))
+    name = short(node.name)
+    return node if name == node.name else replace(node, name=name)
 
 
 @dataclass

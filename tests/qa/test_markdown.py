@@ -19,6 +19,7 @@ from biobridge_rag.qa.markdown import keys_of, md_escape, md_plain, sentences, s
         ("# title", r"\# title"),
         ("- item\n2. two", r"\- item 2. two"),
         ("www.evil.example", r"www\.evil.example"),
+        ("x (not supported by the evidence)", r"x \(not supported by the evidence)"),
         ("NAD+ & Ca2+", "NAD+ &amp; Ca2+"),
     ],
 )
