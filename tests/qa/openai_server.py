@@ -129,15 +129,17 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(bad[mode])
             return
         if mode in ("endless", "pings", "flood"):
-            while not owner.released.is_set():
+            until = time.monotonic() + 10
+            while not owner.released.is_set() and time.monotonic() < until:
                 self._send({"endless": _chunk("ha " * 400), "pings": ": ping\n\n", "flood": ":" + "x" * (1 << 20)}[mode])
                 time.sleep(0.001 if mode != "pings" else 0.05)
             return
         self._send(_chunk("", role="assistant"))
-        for piece in (
-            (owner.answer(request) if owner.answer else owner.pieces) if mode not in ("empty", "spent") and not owner.tools else ()
-        ):
+        pieces = owner.answer(request) if owner.answer else owner.pieces
+        for piece in pieces if mode not in ("empty", "spent") and not owner.tools else ():
             self._send(_chunk(piece))
+            if owner.always_usage and owner.usage:  # a running total, as some servers send it
+                self._send(_chunk("", usage={"prompt_tokens": owner.usage[0], "completion_tokens": 1, "total_tokens": 0}))
         if mode == "cut_off":
             self.close_connection = True
             self.connection.close()

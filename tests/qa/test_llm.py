@@ -224,6 +224,12 @@ def test_what_an_answer_takes() -> None:
     assert (silent.prompt_tokens, silent.completion_tokens, silent.cost, silent.calls) == (0, 0, None, 1)
 
 
+def test_a_running_total_is_not_added_up() -> None:
+    with OpenAIServer(pieces=["a", "b", "c"], usage=(1000, 200), always_usage=True) as server:
+        usage = usage_of(model(server.url).stream(MESSAGES))
+    assert (usage.prompt_tokens, usage.completion_tokens) == (1000, 200)
+
+
 def test_a_failed_call_says_what_it_took() -> None:
     with OpenAIServer("filtered", usage=(1000, 200)) as server, pytest.raises(CallError) as error:
         text_of(model(server.url, price_in=1.0, price_out=1.0))
