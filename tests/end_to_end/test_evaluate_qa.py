@@ -174,6 +174,7 @@ def test_arms_with_a_language_model_that_answers_and_one_that_fails(
 ) -> None:
     from tests.qa.openai_server import OpenAIServer
 
+    monkeypatch.setattr("socketserver.BaseServer.handle_error", lambda *_: None)  # the stand-in, where its caller hangs up, on stderr
     base = ("evaluate", "qa", "--questions", known_questions, "--home", tiny_home, "--arms", "none,full", "--json")
     monkeypatch.setenv("BIOBRIDGE_LLM_MODEL", "tiny")
     with OpenAIServer("good", pieces=["The drug acts [1]. It also cures all [99]."]) as server:
