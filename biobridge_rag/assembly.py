@@ -22,7 +22,7 @@ from biobridge_rag.qa.answering import Answerer, AnswerEvent, Texts
 from biobridge_rag.qa.arms import ARMS
 from biobridge_rag.qa.chat import Chat
 from biobridge_rag.qa.gathering import Retrieve
-from biobridge_rag.qa.llm import LanguageModel, LLMConfig
+from biobridge_rag.qa.llm import LanguageModel, make_llm
 from biobridge_rag.qa.referring import History
 from biobridge_rag.qa.shuffling import shuffle
 from biobridge_rag.retrieval.gene_names import match_gene
@@ -158,7 +158,11 @@ class Engine:
         model = settings.llm_model if choice is None else choice
         if not model or model == "none":
             return None
-        return LanguageModel(LLMConfig(model, settings.llm_base_url, settings.llm_api_key, settings.llm_timeout))
+        return make_llm(
+            model, settings.llm_base_url, settings.llm_api_key, timeout_s=settings.llm_timeout, limit_s=settings.llm_limit,
+            max_retries=settings.llm_max_retries, max_tokens=settings.llm_max_tokens, seed=settings.llm_seed,
+            price_in=settings.llm_price_in, price_out=settings.llm_price_out, cache=settings.llm_cache, device=settings.device,
+        )  # fmt: skip
 
     def ask(
         self, question: str, queries: Sequence[Query] = (), llm: str | None = None, *, options: Sequence[str] = (), kind: str = "",

@@ -27,6 +27,7 @@ from biobridge_rag.qa.prompting import render
 from biobridge_rag.qa.referring import MAX_ENTITIES, History, References
 from biobridge_rag.qa.statements import MAX_NAME, Ledger, about, passage, short
 from biobridge_rag.qa.verdicts import read_choice, read_verdict
+from biobridge_rag.retrieval.language import language_of
 from biobridge_rag.retrieval.linking import MAX_QUESTION, LinkedNode, NodeLinker
 from biobridge_rag.types import Answer, KnowledgeGraph, Node, Query, Retrieval, Usage
 
@@ -98,6 +99,8 @@ class Answerer:
             self._nothing_named(work)
         self._add_passages(work)
         work.question = question
+        if self.llm is None and not self._english(work):
+            work.notices.append("The question does not seem to be in English. Without a language model it is read as far as names go.")
         answer = self._composed(work)
         if self.llm is not None and (work.ledger.statements or self.arm.name == "none"):
             yield AnswerEvent("status", f"Writing the answer with {self.llm.model}")
@@ -140,6 +143,10 @@ class Answerer:
         return [*work.facts, *(f"Note: {n}" for n in _notes(work))]
 
     @staticmethod
+    def _english(work: Work) -> bool:
+        return language_of(work.question) in (None, "en")
+
+    @staticmethod
     def _evidence(work: Work) -> str:
         kept, dropped = work.ledger.within(MAX_EVIDENCE, [e.node for e in work.entities if e.node is not None])
         lines = [*kept.lines(), *(f"Note: {without_keys(fact)}" for fact in work.facts)]
@@ -166,7 +173,7 @@ class Answerer:
             work.notices.append(f"{error.message} This is the answer from the evidence alone.")
             return fallback
         text = "".join(pieces).strip()
-        checked = check(text, work.ledger.citations(), work.ledger.statements, work.facts)
+        checked = check(text, work.ledger.citations(), work.ledger.statements, self._plain(work), self._english(work))
         if checked.n_removed:
             work.notices.append(f"{checked.n_removed} citation{'s' * (checked.n_removed > 1)} of evidence that does not exist removed.")
         prediction, decided = self._short(text, work)
