@@ -262,7 +262,10 @@ def test_paths_told_without_their_nodes_are_read_by_their_clauses() -> None:
 
 def test_a_prediction_may_quote_the_figures_of_its_reasons() -> None:
     """Scores of the bridge are no probabilities, although they stand in a sentence that states one."""
-    why = ("46% identical over 300 residues to CDK1: hymenialdisine targets CDK1", "bridge: score 0.10, number 2 of 3,820 by the bridge alone")
+    why = (
+        "46% identical over 300 residues to CDK1: hymenialdisine targets CDK1",
+        "bridge: score 0.10, number 2 of 3,820 by the bridge alone",
+    )
     drug = Node("DB1", NodeType.DRUG, "hymenialdisine")
     ledger = Ledger()
     ledger.add([Statement("predicted", drug, "hymenialdisine targets the query", "the query", "", 0.09, why)])
