@@ -21,10 +21,10 @@ _LENGTHS = (None, 700, 300, 120)
 _STRENGTH = ("known", "path", "predicted", "similar", "passage", "about")
 _TITLES = {
     "known": "**Known in the graph**",
-    "path": "**Paths of known edges**",
     "similar": "**Nearest by embedding**",
     "passage": "**Texts of the graph**",
     "predicted": "**Predicted by the model, not stated in the graph**",
+    "path": "**Paths of known edges**",
 }
 
 
