@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 IS_A, IDENTIFIER, ANY = "is a", "identifier", "linked to"
 _NOT = r"(?P<not>not |never |no longer |no )?"
-_DOES = r"(?P<does>(?:does|do|did|is|are|was|were) not (?:used to )?|never )?"
+_DOES = r"(?P<does>(?:does|do|did|is|are|was|were) not (?:used to )?|never |no longer )?"
 _FORMS: tuple[tuple[str, str], ...] = (
     (
         rf"(?:the )?(?:[\w-]+ ){{0,3}}(?:identifier|id|accession)(?: number)? (?:for|of) (?P<a>.+?) is {_NOT}(?P<b>[A-Za-z]+:?[0-9]\w*)",
@@ -38,7 +38,7 @@ _OPENING = re.compile(r"(?i)^(?:true or false|is it true|is the following (?:sta
 _INVERTED = re.compile(r"(?i)^(?P<verb>does|do|did|is|are|was|were|can) (?P<neg>not )?(?P<rest>.+)\?$")
 _SPLIT = re.compile(
     r"(?i) (?=(?:not )?(?:an? |associated|linked|involved|implicated|indicated|used|approved|contraindicated|metaboli[sz]ed|transported"
-    r"|treat|cure|bound|target|inhibit|bind|block|activate|act|hit|cause|interact|associate|take|participate|play)\b)"
+    r"|(?:treat|target|inhibit|block|activat|cur)ed|treat|cure|bound|target|inhibit|bind|block|activate|act|hit|cause|interact|associate|take|participate|play)\b)"
 )
 _SHORTENED = re.compile(r"(?i)\b(?:can|could|will|would|may|might|should)(?:n['\u2019]t| ?not)\b")
 _MODAL = re.compile(r"(?i)(?<=\S) (?:can|could|will|would|may|might|should) (?=[a-z])")
@@ -68,7 +68,7 @@ def read_claim(text: str) -> Claim | None:
     text = _OPENING.sub("", said).strip().strip('"“”')
     if text != said and not _INVERTED.match(text):
         text = text.rstrip("? ")
-    text = _SHORTENED.sub("does not", text)
+    text = re.sub(r"(?i)\b(?:does not|(?:can|could|will|would|may|might|should)) be\b", _being, _SHORTENED.sub("does not", text))
     text = re.sub(r"(?i)n['\u2019]t\b", " not", text)
     asked = _INVERTED.match(text)
     if asked is not None:
@@ -87,6 +87,11 @@ def read_claim(text: str) -> Claim | None:
     return None
 
 
+def _being(found: re.Match[str]) -> str:
+    """ "may be" -> "is", "cannot be" -> "is not"."""
+    return "is not" if "not" in found.group().lower() else "is"
+
+
 def _without_kind(found: re.Match[str]) -> str:
     """ "X is a drug that treats Y" -> "X treats Y"; "X is a drug used to treat Y" -> "X is used to treat Y"."""
     denied, said = found["not"] or "", found["said"]
@@ -102,6 +107,8 @@ def _turned(asked: re.Match[str]) -> str:
     if place is None:
         return rest
     subject, said = rest[: place.start()], rest[place.end() :]
+    if subject.endswith(" be"):  # "Can X be used for Y?"
+        subject, verb = subject.removesuffix(" be"), "is"
     if said.lower().startswith("not "):
         denied, said = "not ", said[4:]
     if verb in ("is", "are", "was", "were"):
@@ -110,4 +117,4 @@ def _turned(asked: re.Match[str]) -> str:
 
 
 def _bare(text: str) -> str:
-    return _TYPE_WORD.sub("", _ASIDE.sub("", text).strip(" .,;:\"'")).strip()
+    return _TYPE_WORD.sub("", _ASIDE.sub("", text).strip(" .,;:!\"'")).strip()
