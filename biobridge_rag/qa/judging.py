@@ -5,6 +5,7 @@ Knows: decisions, the ledger of evidence. Does not know: how decisions are made,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from biobridge_rag.qa.deciding import MIN_CHOICE, Decider, Option
@@ -13,6 +14,8 @@ from biobridge_rag.qa.propositions import Claim, read_claim
 from biobridge_rag.qa.wording import joined
 from biobridge_rag.types import Node, NodeType
 
+_AMONG = re.compile(r"(?i)^(?:these|those|the following|them)\b.*\b(?:with|for|of|to|by|in) ")
+"""What goes before the name in "Which of these genes is associated with _", where names of the graph are masked by "_"."""
 SIDES = {True: ("true", "yes"), False: ("false", "no")}
 
 
@@ -51,6 +54,7 @@ def choose(work: Work, decider: Decider, missing: Sequence[str]) -> None:
     named = [e.node for e in work.entities if e.node is not None and e.name.casefold() not in choices]
     entities = [node for node in named if (node.type, node.id) not in listed]
     ranked = decider.options(work.choices, entities, work.asked.names, [t for t in work.asked.tails if isinstance(t, NodeType)])
+    missing = [name for name in (_AMONG.sub("", m) for m in missing) if re.search(r"[^\W_]", name)]
     unknown = [option.text for option in ranked if option.node is None]
     for name in missing:
         work.fact(f'No node of this graph is named "{name}".')
