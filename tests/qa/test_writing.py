@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from biobridge_rag.qa.answering import Answerer
 from biobridge_rag.qa.chat import CallError, DryRun
 from biobridge_rag.qa.citations import MARK
 from biobridge_rag.qa.llm import LanguageModel, LLMConfig
-from biobridge_rag.types import Answer, Usage
+from biobridge_rag.types import Answer, Evidence, Query, Relation, Retrieval, Usage
 from tests.qa.openai_server import OpenAIServer
 from tests.qa.test_answering import GRAPH, LINKER, FakeModel, ask, retrieve
 
@@ -124,3 +125,16 @@ def test_a_dry_run_shows_all_that_would_be_sent_and_says_so_once() -> None:
 
 def test_a_question_that_is_cut_is_said() -> None:
     assert ask(f"{QUESTION} {'x' * 5000}").notice.startswith("The question has 5,025 characters; the first 4,000 are read.")
+
+
+def test_the_score_of_a_reason_is_not_taken_for_a_probability() -> None:
+    def by_bridge(query: Query, relation: Relation, top: int) -> Retrieval:
+        found = retrieve(query, relation, top)
+        reason = Evidence("bridge", "bridge: score 0.25, number 10 of 5,531 by the bridge alone", 0.25)
+        return replace(found, hits=tuple(replace(hit, evidence=(reason, *hit.evidence)) for hit in found.hits))
+
+    answer = Answerer(GRAPH, LINKER, by_bridge).ask(QUESTION)
+    assert "bridge: score 0.25, number 10 of 5,531" in answer.text and answer.unsupported == ()
+    for claimed, bad in (("62 %, as bridge: score 0.25, number 10 of 5,531 by the bridge alone", ()), ("25 %", 1), ("0.25", 1)):
+        text = f"Afatinib is predicted to target EGFR with a probability of {claimed} [4]."
+        assert len(Answerer(GRAPH, LINKER, by_bridge, FakeModel(text)).ask(QUESTION).unsupported) == (bad or 0)
