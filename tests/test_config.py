@@ -56,6 +56,7 @@ def test_given_before_environment_before_default(monkeypatch: pytest.MonkeyPatch
         ("llm_price_in", "0.15", 0.15),
         ("llm_price_out", "0.6", 0.6),
         ("llm_cache", "/data/answers", Path("/data/answers")),
+        ("llm_plan", "true", True),
         ("llm_api_key", "k", "k"),
     ],
 )

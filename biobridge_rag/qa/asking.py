@@ -26,7 +26,7 @@ _VERBS: tuple[tuple[str, frozenset[str]], ...] = (
     (r"contraindicat", frozenset({"contraindication"})),
     (r"off-label", frozenset({"off-label use"})),
     (
-        r"treat|cure|indicat|approved|used (?:for|in|to|against)|prescri|therap|helps? (?:with|against)",
+        r"treat|cure|(?<!contra)indicat|approved|used (?:for|in|to|against)|prescri|therap|helps? (?:with|against)",
         frozenset({"indication"}),
     ),
     (r"metaboli[sz]|enzyme|substrate|break(?:s|ing)? down", frozenset({"enzyme"})),
@@ -42,14 +42,22 @@ _OUTSIDE = (
     r"|pregnan\w+|overdose|survival|prognosis|symptoms?|prevalence|how common"
 )
 _MECHANISM = r"mechanis\w+|mode of action|how (?:does|do|is|are) .*\b(?:works?|acts?|treats?|helps?)\b"
-_BETWEEN = re.compile(r"(?:relat\w+|connect\w+|links?|between).* _ (?:and|to|with) _")
+_BETWEEN = re.compile(r"(?:relat\w+|connect\w+|links?|between).* _ (?:and|to|with) _|\bpaths? (?:\w+ )?(?:from|between) .*_ (?:and|to) .*_")
+_CONNECTED = re.compile(
+    r"how (?:is|are|does|do|can|could) .*_ .*\b(?:relate|connect|link)(?:s|ed)? (?:to|with) .*_"
+    r"|how .* _ and .*_ .*\b(?:connected|related|linked)\b"
+)
+_COMPARE = re.compile(
+    r"\b(?:compar(?:e|es|ed|ing|ison)|differ(?:s|ences?)?|versus|vs|in common)\b|\bhow (?:is|are) .*_ .*\bdifferent from .*_"
+)
 YES_NO = re.compile(r"(?i)^\W*(?:does|do|did|is|are|was|were|can|could|has|have|will)\b")
 WH = re.compile(r"(?i)\b(?:which|what|who|where|how|why|list|show|find|give|suggest|name|tell|compare|propose|any)\b")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a question asks of its entities. kind: about | tails | pair | similar | mechanism | outside; `names` are relations it names."""
+    """What a question asks of its entities. kind: about | tails | pair | similar | mechanism | compare | outside; `names` are relations it
+    names; topic: what the graph holds nothing on (outside), or "paths" where a pair is asked how it hangs together."""
 
     kind: str
     tails: tuple[NodeType, ...] = ()
@@ -65,10 +73,12 @@ def read_question(masked: str, types: Sequence[NodeType], attached: bool = False
     if outside:
         return Asked("outside", topic=outside.group())
     wh = WH.search(low)
+    if types and _COMPARE.search(low) and not (YES_NO.match(low) and "common" not in low):
+        return Asked("compare", _noun(_COMPARE.sub(" ", low)), names)
     if _D in types and re.search(_MECHANISM, low) and not re.search(r"\bdrugs\b", low):
         return Asked("mechanism", (_P,), names)
-    if len(types) > 1 and (YES_NO.match(low) or not wh or _BETWEEN.search(low)):
-        return Asked("pair", names=names)
+    if len(types) > 1 and (YES_NO.match(low) or not wh or connects(low)):
+        return Asked("pair", names=names, topic="paths" if connects(low) and not YES_NO.match(low) else "")
     if types and re.search(r"similar|alike|resembl|homolog|analog|\blike _", low):
         return Asked("similar")
     tails = (_noun(low[wh.end() :]) if wh else ()) or _by_verb(names, types) or _noun(low)
@@ -79,6 +89,12 @@ def read_question(masked: str, types: Sequence[NodeType], attached: bool = False
     if not tails and attached:
         tails = {_P: (_D,), _D: (_P,), _S: (_D,)}.get(types[0], (_P,))
     return Asked("tails", tails, names) if tails else Asked("about", names=names)
+
+
+def connects(masked: str) -> bool:
+    """Whether a question asks how its entities, masked by "_", hang together."""
+    low = masked.lower()
+    return bool(_BETWEEN.search(low) or _CONNECTED.search(low))
 
 
 def _noun(text: str) -> tuple[NodeType, ...]:

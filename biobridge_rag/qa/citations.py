@@ -260,14 +260,14 @@ def _figures_fit(bare: str, statements: Sequence[Statement]) -> bool:
         return True
     of_predictions = _all_figures(f"probability {percent(s.probability)}" for s in statements if s.kind == "predicted")
     elsewhere = _all_figures(s.plain() for s in statements if s.kind != "predicted")
-    reasons = _all_figures(w for s in statements for w in s.why)
+    reasons = _all_figures(f"predicted: {w}" for s in statements for w in s.why)
     chances = re.findall(
         r"(?i)(?:probability|chance|likelihood|confidence)\W+(?:(?:of|is|about|only)\W+)*((?:under |over )?[\d.]+ ?%?)", bare
     )
     given_chances = figures(" ".join(f"probability {c if '%' in c else float(c.strip('.') or 0)}" for c in chances if _is_share(c)))
     if of_predictions and given_chances - of_predictions - elsewhere:
         return False
-    alike = reasons if re.search(r"(?i)like|similar|identi|resembl", bare) else frozenset()
+    alike = reasons if re.search(r"(?i)like|similar|identi|resembl|\bscore\b|\bprior\b", bare) else frozenset()
     return given <= of_predictions | elsewhere | alike
 
 

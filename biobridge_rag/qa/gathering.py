@@ -7,13 +7,16 @@ earlier turns, language models.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from biobridge_rag.errors import BiobridgeError
 from biobridge_rag.qa.asking import YES_NO, Asked
+from biobridge_rag.qa.comparing import compare, exist, explained, hang_together
 from biobridge_rag.qa.markdown import md_escape, with_key
 from biobridge_rag.qa.statements import Ledger, Statement, about, known, percent, predicted, shortened, similar
+from biobridge_rag.qa.wording import ORDER, order, plural
+from biobridge_rag.qa.wording import joined as joined
 from biobridge_rag.retrieval.linking import LinkedNode
 from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Query, Relation, Retrieval, Triple
 
@@ -29,7 +32,14 @@ _STRONGER = (
     (r"inhibit|block|antagoni|activat|\bagoni", "target", "It does not say whether the drug inhibits or activates"),
     (r"\bcaus", "associated with", "It does not say that one causes the other of"),
 )
-_ORDER = ("target", "indication", "associated with", "ppi", "interacts with", "enzyme", "transporter", "carrier")
+
+
+_P, _D, _S = NodeType.PROTEIN, NodeType.DRUG, NodeType.DISEASE
+_BETWEEN: dict[str, set[NodeType]] = {
+    "indication": {_D, _S}, "contraindication": {_D, _S}, "off-label use": {_D, _S}, "target": {_D, _P}, "enzyme": {_D, _P},
+    "transporter": {_D, _P}, "carrier": {_D, _P}, "associated with": {_P, _S}, "ppi": {_P}, "parent-child": {_S},
+}  # fmt: skip
+_TOGETHER = re.compile(r"(?i)\b(?:both|shared?|common|all (?:of|these|those|two|three|four)|each of|every one)\b")
 
 
 @dataclass
@@ -76,12 +86,15 @@ class Gatherer:
         self.graph, self.retrieve = graph, retrieve
 
     def gather(self, work: Work) -> Iterator[Step]:
+        work.entities = [self._settled(work, e) for e in work.entities]
         if work.asked.kind == "pair":
             yield from self._pairs(work)
         elif work.asked.kind == "similar":
             yield from self._similar(work)
         elif work.asked.kind == "tails":
             yield from self._tails(work)
+        elif work.asked.kind == "compare":
+            compare(work, self)
         else:
             if work.asked.kind == "outside":
                 relations = joined(sorted({r.name for r in self.graph.relations}))
@@ -89,6 +102,15 @@ class Gatherer:
                 held = f"its relations are {relations}; an answer needs another source."
                 work.fact(f"Of {names}, the graph {self.graph.name!r} holds nothing on {work.asked.topic}: {held}", abstains=True)
             self._about(work)
+
+    @staticmethod
+    def _settled(work: Work, query: Query) -> Query:
+        """What is attached under another name than that of its node, under the node's name; says so."""
+        node = query.node
+        if node is None or query.name.casefold() in {n.casefold() for n in (node.name, node.id, *node.synonyms)}:
+            return query
+        work.fact(f"{query.name} is {node.name} ({node.id}) in the graph.")
+        return replace(query, name=node.name)
 
     def _about(self, work: Work) -> None:
         for query in work.entities:
@@ -106,7 +128,7 @@ class Gatherer:
                 key = work.ledger.key(query.node)
                 work.lead.append(f"**{md_escape(query.name)}** ({md_escape(query.node.id)}) is a {query.node.type.label} {key}.")
                 work.lead += [with_key(f"{description}.", key)] if description else []
-                counts = [f"{n} {r.name} ({_plural(r.tail_type)})" for r, n in of_relation.items()]
+                counts = [f"{n} {r.name} ({plural(r.tail_type)})" for r, n in of_relation.items()]
                 if counts:
                     held = f"The graph holds {len(triples)} edges of {query.name}"
                     work.ledger.add([Statement("about", query.node, f"{held}: {joined(counts)}")])
@@ -116,37 +138,62 @@ class Gatherer:
         """Known and predicted tails of the asked types, for each entity that has relations to them."""
         tails, asked = work.asked.tails, work.asked
         sources = [e for e in work.entities if any(self._relations(e.type, t, asked.names) for t in tails)]
-        others = [e for e in sources if e.type not in tails] or sources[:1]
+        alike = sources[:1] if re.search(r"(?i)\b(?:which|any|one) of\b", work.question) else sources
+        others = [e for e in sources if e.type not in tails] or alike
         if work.options and not any(n.type in tails for n in work.options):
-            work.fact(f"What was listed before holds no {joined([_plural(t) for t in tails], 'or')}.")
-        options = {n.id for n in work.options if n.type in tails}
-        options |= {e.node.id for e in work.entities if e.node and e.type in tails and e not in others}
+            work.fact(f"What was listed before holds no {joined([plural(t) for t in tails], 'or')}.")
         if not others:
-            wanted = joined([_plural(t) for t in tails])
+            wanted = joined([plural(t) for t in tails])
             work.fact(
-                f"The graph has no relation from {joined([_plural(t) for t in {e.type: 0 for e in work.entities}])} to {wanted}.", True
+                f"The graph has no relation from {joined([plural(t) for t in {e.type: 0 for e in work.entities}])} to {wanted}.", True
             )
             return self._about(work)
+        options = {n.id: n.name for n in work.options if n.type in tails} | self._options(work, others)
         shared = self._shared(others, tails, asked.names)
         if len(others) > 1:
-            self._lead_shared(work, others, shared, tails)
+            self._lead_shared(work, [q for q in others if q.node is not None], shared, tails)
+        found, lacking = False, set[str]()
         for query in others:
             for tail in tails:
-                relations = self._relations(query.type, tail, asked.names)
-                if relations:
-                    yield from self._one(work, query, relations, options, shared)
+                relations, lacks = self._relations(query.type, tail, asked.names), self._lacks(query.type, tail, asked.names)
+                if lacks:
+                    lacking.add(lacks)
+                elif relations:
+                    found = (yield from self._one(work, query, relations, options, shared)) or found
+        for lacks in sorted(lacking):
+            work.fact(lacks)
+        work.abstained = work.abstained or not found
 
-    def _one(self, work: Work, query: Query, relations: list[Relation], options: set[str], first: set[str]) -> Iterator[Step]:
-        tail, plural = NodeType(relations[0].tail_type), _plural(relations[0].tail_type)
-        yield f"Looking for {plural} of {query.name}"
+    @staticmethod
+    def _options(work: Work, others: Sequence[Query]) -> dict[str, str]:
+        """Ids and names of the entities among which tails are asked for: those of a tail type that the question names, and those that
+        are attached or were spoken of where it says so and itself names what they may be linked to."""
+        spoken = {(link.node.type, link.node.id) for link in work.linked}
+        own = [(e.type, e.node.id) in spoken for e in others if e.node is not None]
+        pointed = (
+            all(own) and len(own) == len(others) and re.search(r"(?i)\b(?:(?:which|any|one) of|these|those|them|attached)\b", work.question)
+        )
+        found = [e for e in work.entities if e.node is not None and e.type in work.asked.tails and e not in others]
+        taken = [e for e in found if e.node is not None and (pointed or (e.type, e.node.id) in spoken)]
+        left = [e.name for e in found if e not in taken]
+        if left:
+            work.fact(f"Not looked up here, as {'they are' if len(left) > 1 else 'it is'} what is asked for: {joined(left)}.")
+        return {e.node.id: e.name for e in taken if e.node is not None}
+
+    def _one(
+        self, work: Work, query: Query, relations: list[Relation], options: dict[str, str], first: set[str]
+    ) -> Generator[Step, None, bool]:
+        """Adds the known and predicted tails of one entity; whether there are any."""
+        tail, tails = NodeType(relations[0].tail_type), plural(relations[0].tail_type)
+        yield f"Looking for {tails} of {query.name}"
         retrieval = self.retrieved(work, query, relations[0], TOP_PAIR if options else TOP)
         if retrieval is not None:
             yield retrieval
         hits = retrieval.hits if retrieval else ()
         node = query.node or (retrieval.query.node if retrieval else None)
         if node is not None and query.node is None:
-            query = replace(query, node=node)
             work.ledger.add([about(node)])
+            query = self._settled(work, replace(query, node=node))
         rank = {hit.node.id: hit.rank for hit in hits}
         triples = [t for t in self.triples(node) if t.relation in relations] if node else []
         triples.sort(key=lambda t: (t.tail.id not in first, relations.index(t.relation), rank.get(t.tail.id, len(rank) + 1)))
@@ -158,40 +205,46 @@ class Gatherer:
         facts = [known(t) for t in triples[:MAX_KNOWN]]
         predictions = [predicted(query.name, query.type, relations[0].name, h) for h in guesses[:MAX_PREDICTED]]
         work.ledger.add([*facts, *predictions])
+        explained(work, self.graph, node, relations[0], guesses)
         work.prediction += [t.tail.name for t in triples if t.tail.name not in work.prediction]
         work.prediction += [h.node.name for h in guesses if h.node.name not in work.prediction]
-        among = " among those listed before" if work.options and options else ""
+        among = (" among those listed before" if work.options else " among those named") if options else ""
         if triples:
             n = len({t.tail.id for t in triples})
             names = joined([f"{md_escape(s.node.name)} {work.ledger.key(s.node)}" for s in _by_node(facts)[:3]], more=n > 3)
             listed = f", {MAX_KNOWN} of which are listed" if n > MAX_KNOWN else ""
-            work.lead.append(f"The graph links {n} {plural if n > 1 else tail.label} to {work.named(query)}{among}{listed}: {names}.")
+            work.lead.append(f"The graph links {n} {tails if n > 1 else tail.label} to {work.named(query)}{among}{listed}: {names}.")
         elif node:
-            work.fact(f"The graph holds no edge from {query.name} to {plural}{among}.", abstains=not predictions)
+            among = among if work.options or not options else f" among {joined(list(options.values()))}"
+            work.fact(f"The graph holds no edge from {query.name} to {tails}{among}.")
         else:
-            work.fact(f"{query.name} is not in the graph, so nothing is known of it there.", abstains=not predictions)
+            work.fact(f"{query.name} is not in the graph, so nothing is known of it there.")
         if predictions and not triples:
             best = predictions[0]
             work.lead.append(
                 f"What follows is only predicted: {md_escape(best.node.name)} first, with a probability of {percent(best.probability)} "
                 f"{work.ledger.key(best.node)}."
             )
+        return bool(triples or predictions)
 
     def _shared(self, queries: list[Query], tails: Sequence[NodeType], names: frozenset[str]) -> set[str]:
-        """Ids of the tails that edges link to every one of the queries."""
+        """Ids of the tails that edges link to every one of the queries that are nodes."""
         sets = []
         for query in queries:
-            relations = {r for t in tails for r in self._relations(query.type, t, names)}
-            sets.append({t.tail.id for t in self.triples(query.node) if t.relation in relations} if query.node else set())
+            if query.node is not None:
+                relations = {r for t in tails for r in self._relations(query.type, t, names)}
+                sets.append({t.tail.id for t in self.triples(query.node) if t.relation in relations})
         return set.intersection(*sets) if len(sets) > 1 else set()
 
     def _lead_shared(self, work: Work, queries: list[Query], shared: set[str], tails: Sequence[NodeType]) -> None:
-        wanted, both = joined([_plural(t) for t in tails], "or"), joined([q.name for q in queries])
+        """Says what all are linked to; that there is nothing, where the question asks for it or the entities are of several types."""
+        wanted, both = joined([plural(t) for t in tails], "or"), joined([q.name for q in queries])
         every = "both" if len(queries) == 2 else "all of"
+        asked = bool(_TOGETHER.search(work.question))
         if not shared:
-            return work.fact(
-                f"The graph holds no {wanted} linked to {every} {both}.", abstains=bool(re.search(r"(?i)\b(?:both|all)\b", work.question))
-            )
+            if len(queries) > 1 and (asked or len({q.type for q in queries}) > 1):
+                work.fact(f"The graph holds no {wanted} linked to {every} {both}.", abstains=asked)
+            return
         for query in queries:
             if query.node:
                 work.ledger.add(known(t) for t in self.triples(query.node) if t.tail.id in shared and t.tail.type in tails)
@@ -201,20 +254,29 @@ class Gatherer:
         work.lead.append(f"Linked to {every} {joined([work.named(q) for q in queries])}: {names}.")
 
     def _pairs(self, work: Work) -> Iterator[Step]:
-        """Whether edges link the first entity to each of the others, else whether the model predicts it."""
-        head = work.entities[0]
+        """Whether edges link the first entity to each of the others, else whether the model predicts it; and by what paths they hang
+        together, where no edge links them or the question asks for these."""
+        first, paths = work.entities[0], work.asked.topic == "paths"
         found = False
-        for other in work.entities[1:4]:
-            if head.node is None or other.node is None:
-                head, other = (other, head) if head.node else (head, other)
+        for second in work.entities[1:4]:
+            head, other = (second, first) if first.node is not None and second.node is None else (first, second)
             edges = [t for t in self.triples(head.node) if other.node and t.tail == other.node] if head.node else []
             asked = [t for t in edges if not work.asked.names or t.relation.name in work.asked.names]
             work.ledger.add(map(known, edges))
             if edges:
                 found = True
                 self._lead_pair(work, asked or edges, bool(asked))
+                if paths:
+                    self._by_paths(work, head, other)
                 continue
-            work.fact(f"The graph holds no edge between {head.name} and {other.name}.")
+            by_paths = self._by_paths(work, head, other)
+            hint = ", only paths over other nodes: hints, not links" if by_paths else ""
+            work.fact(f"The graph holds no edge between {head.name} and {other.name}{hint}.")
+            found = (by_paths and paths) or found
+            lacks = self._lacks(head.type, other.type, work.asked.names)
+            if lacks:
+                work.fact(lacks)
+                continue
             for relation in self._relations(head.type, other.type, work.asked.names)[:1]:
                 yield f"Asking the model about {head.name} and {other.name}"
                 retrieval = self.retrieved(work, head, relation, TOP_PAIR)
@@ -223,7 +285,7 @@ class Gatherer:
                 yield retrieval
                 hit = next((h for h in retrieval.hits if other.node and h.node.id == other.node.id), None)
                 if hit is None or hit.probability < MIN_PROBABILITY:
-                    work.fact(f"The model does not predict one either; {other.name} is not among its likely {_plural(other.type)}.")
+                    work.fact(f"The model does not predict one either; {other.name} is not among its likely {plural(other.type)}.")
                     continue
                 found = True
                 statement = predicted(head.name, head.type, relation.name, hit)
@@ -231,6 +293,17 @@ class Gatherer:
                 chance = f"a probability of {percent(hit.probability)} (rank {hit.rank})"
                 work.lead.append(f"The model gives it {chance}: {md_escape(statement.text)} {work.ledger.key(hit.node)}.")
         work.abstained = work.abstained or not found
+
+    def _by_paths(self, work: Work, head: Query, other: Query) -> bool:
+        return head.node is not None and other.node is not None and hang_together(work, self.graph, head.node, other.node) > 0
+
+    def _lacks(self, head: NodeType, tail: NodeType, names: frozenset[str]) -> str:
+        """A sentence, where a question names relations that go between these types and the graph has none of them; else nothing."""
+        named = sorted(n for n in names if _BETWEEN.get(n) == {head, tail})
+        if not named or exist(self.graph, named, head, (tail,)):
+            return ""
+        ends = f"between {plural(head)} and {plural(tail)}" if head != tail else f"between {plural(head)}"
+        return f"The graph {self.graph.name!r} has no relation {joined([repr(n) for n in named], 'or')} {ends}, so it cannot tell."
 
     def _lead_pair(self, work: Work, edges: list[Triple], as_asked: bool) -> None:
         question, key = work.question, work.ledger.key(edges[0].tail)
@@ -260,9 +333,9 @@ class Gatherer:
         work.ledger.add(nearest)
         names = joined([f"{md_escape(s.node.name)} {work.ledger.key(s.node)}" for s in nearest])
         if nearest:
-            work.lead.append(f"Among the {_plural(query.type)} of the graph, the nearest to {work.named(query)} are {names}.")
+            work.lead.append(f"Among the {plural(query.type)} of the graph, the nearest to {work.named(query)} are {names}.")
         else:
-            work.fact(f"There is no evidence on {_plural(query.type)} similar to {query.name}.", abstains=True)
+            work.fact(f"There is no evidence on {plural(query.type)} similar to {query.name}.", abstains=True)
 
     def retrieved(self, work: Work, query: Query, relation: Relation, top: int) -> Retrieval | None:
         try:
@@ -278,28 +351,13 @@ class Gatherer:
 
     def triples(self, node: Node) -> list[Triple]:
         at = self.graph.position(node.type, node.id)
-        return [] if at is None else sorted(self.graph.triples_of(at), key=lambda t: (_order(t.relation), t.tail.name))
+        return [] if at is None else sorted(self.graph.triples_of(at), key=lambda t: (order(t.relation), t.tail.name))
 
     def _relations(self, head: NodeType, tail: str, names: frozenset[str]) -> list[Relation]:
         """The relations between two types, those that the question names if there are such, the most telling first."""
-        between = sorted((r for r in self.graph.relations if r.head_type == head and r.tail_type == tail), key=_order)
-        return [r for r in between if r.name in names] or [r for r in between if r.name in _ORDER] or between
+        between = sorted((r for r in self.graph.relations if r.head_type == head and r.tail_type == tail), key=order)
+        return [r for r in between if r.name in names] or [r for r in between if r.name in ORDER] or between
 
 
 def _by_node(statements: Sequence[Statement]) -> list[Statement]:
     return list({(s.node.type, s.node.id): s for s in reversed(statements)}.values())[::-1]
-
-
-def _order(relation: Relation) -> tuple[int, str]:
-    return (_ORDER.index(relation.name) if relation.name in _ORDER else len(_ORDER), relation.key)
-
-
-def _plural(node_type: str) -> str:
-    label = NodeType(node_type).label
-    return f"{label}es" if label.endswith("s") else f"{label}s"
-
-
-def joined(names: Sequence[str], word: str = "and", more: bool = False) -> str:
-    if more:
-        return ", ".join(names) + " and others"
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}" if names else ""

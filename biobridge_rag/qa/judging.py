@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from biobridge_rag.qa.deciding import MIN_CHOICE, Decider, Option
-from biobridge_rag.qa.gathering import Work, joined
+from biobridge_rag.qa.gathering import Work
 from biobridge_rag.qa.markdown import md_escape
 from biobridge_rag.qa.propositions import Claim, read_claim
+from biobridge_rag.qa.wording import joined
 from biobridge_rag.types import Node, NodeType
 
 SIDES = {True: ("true", "yes"), False: ("false", "no")}

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from biobridge_rag.graph.incidence import linked
-from biobridge_rag.qa.gathering import MAX_KNOWN, MAX_PREDICTED, MIN_PROBABILITY, TOP_PAIR, Gatherer, Step, Work, joined
+from biobridge_rag.qa.comparing import explained
+from biobridge_rag.qa.gathering import MAX_KNOWN, MAX_PREDICTED, MIN_PROBABILITY, TOP_PAIR, Gatherer, Step, Work
 from biobridge_rag.qa.markdown import md_escape
 from biobridge_rag.qa.statements import Statement, known, percent, predicted
+from biobridge_rag.qa.wording import joined
 from biobridge_rag.retrieval.mechanism import rank_targets
 from biobridge_rag.types import Node, NodeType, Query, Relation, RetrievedNode
 
@@ -38,6 +40,8 @@ def mechanism(work: Work, gatherer: Gatherer, described: Callable[[Node, Node], 
         work.ledger.add(known(t) for t in gatherer.triples(drug.node) if t.relation.name in _BESIDES)
     guesses = [predicted(drug.name, _D, _TARGET.name, h) for h in predictions[:MAX_PREDICTED]]
     work.ledger.add(guesses)
+    if not ranked:
+        explained(work, gatherer.graph, drug.node, _TARGET, predictions)
     if not ranked and guesses:
         best = guesses[0]
         work.fact(f"The graph holds no target of {drug.name}.", abstains=best.probability < LIKELY)

@@ -21,11 +21,11 @@ _LENGTHS = (None, 700, 300, 120)
 _STRENGTH = ("given", "known", "path", "predicted", "similar", "passage", "about")
 _TITLES = {
     "known": "**Known in the graph**",
-    "path": "**Paths of known edges**",
     "similar": "**Nearest by embedding**",
     "given": "**Texts that came with the question**",
     "passage": "**Texts of the graph**",
     "predicted": "**Predicted by the model, not stated in the graph**",
+    "path": "**Paths of known edges**",
 }
 
 

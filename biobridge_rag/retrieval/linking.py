@@ -20,7 +20,8 @@ MAX_QUESTION = 4_000
 MAX_WINDOW = 14
 MAX_TRIES = 80
 MIN_MENTION = 0.88
-_SHORT = 4
+MIN_LONG = 0.85  # of one word of _LONG letters or more, which a single wrong letter brings under MIN_MENTION
+_SHORT, _LONG = 4, 7
 _WORD = re.compile(r"[^\W_]+")
 _SUBTYPE = re.compile(r",? (?:type|group|stage|class|subtype) [0-9]{0,2}[A-Z]?[0-9]?\b| [0-9]{1,2}[A-Z]?\b(?!\s*%)", re.IGNORECASE)
 _STOP_WORDS = """
@@ -36,7 +37,7 @@ candidate cap case cat cause cell cells chip clock come compound day disease dis
 fit function gas gap genetic growth hand help high hit human impact inhibitor interaction kit large ligand light localization long low
 mass medicine membrane met mice model molecule name new nod nucleus pain part pathway patient pet plan protein proteins reason receptor
 related reproduction rest role set side signaling similar sit small spin syndrome target targets tell therapy time tip top transport treat
-treatment treatments tumor type
+treatment treatments tumor type chromatic creative
 """
 _STOP = frozenset(_STOP_WORDS.split())
 _GENERIC = frozenset(_GENERIC_WORDS.split())
@@ -100,6 +101,7 @@ class NodeLinker:
                         self._exact.setdefault("".join(spellings), []).append((2, at, other))
                         if other_key := substance_key(spellings):
                             self._substances.setdefault(other_key, []).append((2, at, other))
+                        spelled.append((len(" ".join(spellings)), " ".join(spellings), at, other))
                 text = " ".join(words)
                 spelled.append((len(text), text, at, name))
         spelled.sort()
@@ -108,6 +110,7 @@ class NodeLinker:
         self._at = [(row[2], row[3]) for row in spelled]
         self._joined = "\n".join(self._texts)
         self._offsets = np.cumsum([0, *(length + 1 for length in self._lengths)])
+        self._prose: dict[str, bool] = {}
         self._by_letter: dict[tuple[str, int], list[int]] = {}
         for i, text in enumerate(self._texts):
             self._by_letter.setdefault((text[0], len(text)), []).append(i)
@@ -147,7 +150,8 @@ class NodeLinker:
         return close.node if close is not None and close.node.type == node_type else None
 
     def mentions(self, question: str, limit: int = 5, fuzzy: bool = True) -> list[LinkedNode]:
-        """The nodes a text speaks of, in its order, at most `limit`; exact spellings first, then typing errors (score >= 0.88)."""
+        """The nodes a text speaks of, in its order, at most `limit`; exact spellings first, then typing errors (score >= 0.88,
+        of one long word 0.85)."""
         question = question[:MAX_QUESTION]
         tokens = [_Token(m.group(), m.start(), m.end()) for m in _WORD.finditer(question)]
         taken: list[tuple[int, int, LinkedNode, bool]] = []
@@ -296,22 +300,38 @@ class NodeLinker:
         spelled = " ".join(words)
         if len(spelled) <= _SHORT:
             return None
-        best: LinkedNode | None = None
+        long = len(words) == 1 and len(spelled) >= _LONG
+        least = MIN_LONG if long else MIN_MENTION
+        best: list[tuple[int, str]] = []
+        highest = 0.0
         for length in range(len(spelled) - 2, len(spelled) + 3):
             for i in self._by_letter.get((spelled[0], length), ()):
                 if _is_symbol(self._at[i][1]):
                     continue
-                score = fuzz.ratio(spelled, self._texts[i], score_cutoff=100 * MIN_MENTION) / 100
-                if not score or (best is not None and score <= best.score):
+                score = fuzz.ratio(spelled, self._texts[i], score_cutoff=100 * least) / 100
+                if not score or score < highest:
                     continue
                 other = self._texts[i].split()
                 apart = [(a, b) for a, b in zip(words, other, strict=False) if a != b]
                 if len(other) != len(words) or len(apart) > 2:
                     continue
                 if all(min(len(a), len(b)) >= _SHORT and a.isalpha() and b.isalpha() and OSA.distance(a, b) <= 1 for a, b in apart):
-                    at, spelling = self._at[i]
-                    best = LinkedNode(self.graph.nodes[at], min(score, 0.97), spelling, text)
-        return best
+                    best = [*best, self._at[i]] if score == highest else [self._at[i]]
+                    highest = score
+        if not best or (highest < MIN_MENTION and self._is_prose(spelled)):
+            return None
+        others = dict.fromkeys(at for at, _ in best if at != best[0][0])
+        at, spelling = best[0]
+        return LinkedNode(self.graph.nodes[at], min(highest, 0.97), spelling, text, tuple(self.graph.nodes[o] for o in others)[:3])
+
+    def _is_prose(self, word: str) -> bool:
+        """Whether a word, in lower case, stands in a name or a description of the graph, and so is hardly another one misspelled."""
+        if word not in self._prose:
+            whole = re.compile(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])")
+            self._prose[word] = bool(
+                whole.search(self._joined) or any(word in (low := n.description.lower()) and whole.search(low) for n in self.graph.nodes)
+            )
+        return self._prose[word]
 
 
 def _may_be_reworded(text: str, first: _Token, last: _Token) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,7 +16,7 @@ from biobridge_rag.qa.asking import Asked, read_question
 from biobridge_rag.qa.citations import MARK, check
 from biobridge_rag.qa.gathering import Work
 from biobridge_rag.qa.llm import LanguageModel, LLMConfig
-from biobridge_rag.qa.markdown import md_plain
+from biobridge_rag.qa.markdown import KEY, keys_of, md_plain
 from biobridge_rag.retrieval.linking import NodeLinker
 from biobridge_rag.types import Answer, Evidence, KnowledgeGraph, Node, NodeType, Query, Relation, Retrieval, RetrievedNode
 from tests.qa.openai_server import OpenAIServer
@@ -254,7 +253,7 @@ def test_a_retrieval_that_fails_leaves_the_edges_and_a_notice() -> None:
 def test_injections_stay_text() -> None:
     shown = ask("Which drugs target TP53?").text
     assert "<" not in shown and r"\[9\](http:\//bad.example) \*\*obey\*\*" in shown
-    assert check(shown, (), ()).n_removed == len(re.findall(r"(?<!\\)\[\d+\]", shown))
+    assert check(shown, (), ()).n_removed == sum(len(keys_of(m.group())) for m in KEY.finditer(shown))
     header = ask("", [Query(P, f"sp|X|{EVIL}", "MKV")])
     plain = ask("", [Query(P, "X", "MKV")])
     assert "<" not in header.text and [c.node_id for c in header.citations] == [c.node_id for c in plain.citations]

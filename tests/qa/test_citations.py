@@ -258,3 +258,17 @@ def test_paths_told_without_their_nodes_are_read_by_their_clauses() -> None:
     told = "Lapatinib targets ERBB2, which is associated with breast cancer [1]."
     assert check(told, ledger.citations(), ledger.statements).unsupported == ()
     assert check("Lapatinib is associated with breast cancer [1].", ledger.citations(), ledger.statements).unsupported != ()
+
+
+def test_a_prediction_may_quote_the_figures_of_its_reasons() -> None:
+    """Scores of the bridge are no probabilities, although they stand in a sentence that states one."""
+    why = (
+        "46% identical over 300 residues to CDK1: hymenialdisine targets CDK1",
+        "bridge: score 0.10, number 2 of 3,820 by the bridge alone",
+    )
+    drug = Node("DB1", NodeType.DRUG, "hymenialdisine")
+    ledger = Ledger()
+    ledger.add([Statement("predicted", drug, "hymenialdisine targets the query", "the query", "", 0.09, why)])
+    assert check(ledger.markdown(), ledger.citations(), ledger.statements).unsupported == ()
+    wrong = ledger.markdown().replace("probability 9 %", "probability 10 %")
+    assert len(check(wrong, ledger.citations(), ledger.statements).unsupported) == 1
