@@ -188,7 +188,9 @@ class Answerer:
         self, llm: Chat, work: Turn, sheet: Sheet, history: History, fallback: Answer
     ) -> Generator[AnswerEvent, None, Answer]:  # fmt: skip
         planned = work.plan.prompt.messages() if work.plan is not None and work.plan.prompt is not None else []
-        pieces = write(llm, work, sheet, history, fallback, lambda text: self._short(text, work), self._english(work))
+        pieces = write(
+            llm, work, sheet, history, fallback, lambda text: self._short(text, work), self._english(work), self.arm.name == "none"
+        )
         while True:
             try:
                 piece = next(pieces)

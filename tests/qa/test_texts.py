@@ -41,6 +41,18 @@ def test_what_a_passage_does_not_say_is_marked() -> None:
     assert answer.unsupported == ("Tea cures cancer in all persons [2].",)
 
 
+def test_without_retrieval_a_model_is_asked_for_what_it_knows() -> None:
+    model = FakeModel("Answer: False\nThat is another drug.")
+    statement = Answerer(GRAPH, LINKER, retrieve, model, None, ARMS["none"]).ask("lapatinib targets TP53", kind="true_false")
+    (_, system), (_, user) = model.sent[0]
+    assert "from what you know" in system and "numbered evidence" not in system + user and "True\nFalse" in user
+    assert statement.prediction == ("False",) and statement.citations == () and statement.shown == () and not statement.abstained
+    unknown = Answerer(GRAPH, LINKER, retrieve, FakeModel("I do not know."), None, ARMS["none"]).ask("Which drugs target EGFR?")
+    known = Answerer(GRAPH, LINKER, retrieve, FakeModel("Gefitinib does."), None, ARMS["none"]).ask("Which drugs target EGFR?")
+    assert unknown.abstained and not known.abstained and known.prediction == ("gefitinib",)
+    assert known.unsupported == ("Gefitinib does.",)  # nothing of it rests on evidence
+
+
 def test_the_arm_without_retrieval_has_no_passages() -> None:
     model = FakeModel("Answer: maybe")
     answer = answer_of(model, "none")
