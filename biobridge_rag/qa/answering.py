@@ -16,12 +16,12 @@ from biobridge_rag.errors import LLMError
 from biobridge_rag.qa.arms import FULL, Arm
 from biobridge_rag.qa.asking import WH, YES_NO, kind_of, options_of
 from biobridge_rag.qa.assertions import ABSTAINS
-from biobridge_rag.qa.chat import Chat
+from biobridge_rag.qa.chat import Chat, NotSent
 from biobridge_rag.qa.citations import check
 from biobridge_rag.qa.deciding import Decider
 from biobridge_rag.qa.gathering import Gatherer, Retrieve, Step, Work, joined
 from biobridge_rag.qa.judging import choose, judge, sides_of
-from biobridge_rag.qa.markdown import md_escape, md_plain
+from biobridge_rag.qa.markdown import md_escape, md_plain, sentences
 from biobridge_rag.qa.mechanisms import mechanism
 from biobridge_rag.qa.planning import Plan, plan
 from biobridge_rag.qa.referring import MAX_ENTITIES, History, References
@@ -132,7 +132,8 @@ class Answerer:
             made = plan(llm, question, work.linked, self.linker, attached=queries, options=work.choices)
         except LLMError as error:
             work.usage += usage_of(error)
-            work.notices.append(f"{error.message} What is looked up is chosen by rules instead.")
+            instead = "" if isinstance(error, NotSent) else " What is looked up is chosen by rules instead."
+            work.notices.append(f"{error.message}{instead}")
             return
         work.plan, work.usage = made, work.usage + made.usage
         work.notices += made.notes
@@ -187,7 +188,9 @@ class Answerer:
         self, llm: Chat, work: Turn, sheet: Sheet, history: History, fallback: Answer
     ) -> Generator[AnswerEvent, None, Answer]:  # fmt: skip
         planned = work.plan.prompt.messages() if work.plan is not None and work.plan.prompt is not None else []
-        pieces = write(llm, work, sheet, history, fallback, lambda text: self._short(text, work), self._english(work))
+        pieces = write(
+            llm, work, sheet, history, fallback, lambda text: self._short(text, work), self._english(work), self.arm.name == "none"
+        )
         while True:
             try:
                 piece = next(pieces)
@@ -208,7 +211,7 @@ class Answerer:
         named = [link.node for link in self.linker.mentions(md_plain(text), MAX_NAMED, fuzzy=False)]
         asked = {(e.node.type, e.node.id) for e in work.entities if e.node is not None}
         found = [n.name for n in named if (n.type, n.id) not in asked and (not work.asked.tails or n.type in work.asked.tails)]
-        return tuple(dict.fromkeys(found)), not ABSTAINS.search(md_plain(text))
+        return tuple(dict.fromkeys(found)), not _abstains(text)
 
     def _unread(self, work: Work) -> list[str]:
         """What the question names and the graph does not: the words that are left where "both _ and _" or "with _" is read."""
@@ -270,6 +273,13 @@ class Answerer:
             f"The graph {graph.name!r} holds no node that this question names, so it cannot be answered from it.{hint} Name a protein, a "
             "drug, a disease or a Gene Ontology term, or attach a sequence (FASTA) or a molecule (SMILES).", abstains=True,
         )  # fmt: skip
+
+
+def _abstains(text: str) -> bool:
+    """Whether a model's text says that the answer is not known: in its first sentence of some length, or in the words it was given."""
+    told = [md_plain(sentence) for sentence in sentences(text)]
+    first = next((t for t in told if len(t.split()) > 3), " ".join(told))
+    return bool(ABSTAINS.search(first) or re.search(r"(?i)evidence does not hold the answer", text))
 
 
 def _written(work: Work) -> str:

@@ -53,10 +53,16 @@ def sheet_of(work: Work, budget: int = MAX_EVIDENCE) -> Sheet:
 
 
 def write(
-    llm: Chat, work: Work, sheet: Sheet, history: History, fallback: Answer, short: Short, english: bool
+    llm: Chat, work: Work, sheet: Sheet, history: History, fallback: Answer, short: Short, english: bool, unaided: bool = False
 ) -> Generator[str, None, Answer]:
-    """The pieces of a model's text, disarmed; returns the checked answer, or `fallback` with a notice where the model fails."""
-    prompt = render("answer" if fallback.kind == "open" else fallback.kind, None, **_fields(work, sheet, history, fallback.kind))
+    """The pieces of a model's text, disarmed; returns the checked answer, or `fallback` with a notice where the model fails.
+
+    unaided: the model is shown no evidence and answers from what it knows, as a control."""
+    if unaided:
+        listed = "\n".join(without_keys(option) for option in work.choices or (("True", "False") if work.kind == "true_false" else ()))
+        prompt = render("unaided", None, question=without_keys(work.question), options=listed)
+    else:
+        prompt = render("answer" if fallback.kind == "open" else fallback.kind, None, **_fields(work, sheet, history, fallback.kind))
     fallback = replace(fallback, prompt="\n\n".join(text for _, text in prompt.messages()))
     pieces, watched = list[str](), Watched(llm.stream(prompt.messages()))
     try:
