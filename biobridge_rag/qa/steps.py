@@ -28,7 +28,7 @@ def adopt(plan: Plan, work: Work) -> None:
     work.entities += fresh
     work.ledger.add(about(e.node) for e in fresh if e.node is not None)
     tails = tuple(dict.fromkeys(step.to for step in plan.steps if step.to is not None))
-    if tails and work.asked.kind not in ("mechanism", "pair"):
+    if tails and work.asked.kind not in ("mechanism", "pair", "compare"):
         work.asked = Asked("tails", tails, frozenset(step.relation for step in plan.steps if step.relation))
 
 
@@ -59,6 +59,7 @@ def _candidates(step: Step, work: Work, gatherer: Gatherer) -> Generator[Done, N
     asked = Asked("similar") if query.type is to else Asked("tails", (to,), frozenset({step.relation} - {""}))
     part = replace(work, entities=[query], options=[], asked=asked, abstained=False)
     yield from gatherer.gather(part)
+    work.prediction = part.prediction
     return not part.abstained
 
 
