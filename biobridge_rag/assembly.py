@@ -194,7 +194,8 @@ class Engine:
             chat, llm = (model.dry_run() if model is not None else None), "none"
             missing = "" if model is not None else NO_MODEL
         plans = self.settings.llm_plan if plan is None else plan
-        events = self._answerer(llm, arm, chat, plans).ask_stream(question, queries, history, options, kind, passages)
+        question, pasted = self.reader.inside(question)
+        events = self._answerer(llm, arm, chat, plans).ask_stream(question, [*pasted, *queries], history, options, kind, passages)
         return _noticed(events, missing) if missing else events
 
     @cached_property

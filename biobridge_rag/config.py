@@ -67,7 +67,8 @@ class Settings(BaseSettings):
         known = {PREFIX + name.upper() for name in type(self).model_fields}
         unknown = sorted(k for k in os.environ if k.startswith(PREFIX) and k not in known)
         if unknown:
-            raise InputError(f"The environment sets {unknown[0]}, which is no setting.", f"Settings: {', '.join(sorted(known))}.")
+            names = ", ".join(sorted(name.removeprefix(PREFIX) for name in known))
+            raise InputError(f"The environment sets {unknown[0]}, which is no setting.", f"Settings, each after {PREFIX}: {names}.")
         try:
             super().__init__(**given)
         except ValidationError as error:

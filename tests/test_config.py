@@ -74,7 +74,7 @@ def test_no_setting_is_without_a_test() -> None:
 @pytest.mark.parametrize("name", ["BIOBRIDGE_GRAF", "BIOBRIDGE_HOMES", "BIOBRIDGE_"])
 def test_an_unknown_variable_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "1")
-    with pytest.raises(InputError, match=rf"sets {name}, which is no setting. Settings: .*BIOBRIDGE_GRAPH, BIOBRIDGE_HOME") as caught:
+    with pytest.raises(InputError, match=rf"sets {name}, which is no setting. Settings, each after BIOBRIDGE_: .*GRAPH, HOME") as caught:
         Settings()
     assert len(str(caught.value).splitlines()) == 1 and caught.value.exit_code == 2
 

@@ -166,8 +166,8 @@ class Ledger:
         return f"[{number}]" if number else ""
 
     def keys(self, statement: Statement) -> str:
-        """The keys of all that a statement cites, as "[n]" or "[n, m]"."""
-        return f"[{', '.join(dict.fromkeys(self.key(node).strip('[]') for node in statement.cites))}]"
+        """The keys of all that a statement cites, as "[n]" or "[n] [m]"."""
+        return " ".join(dict.fromkeys(self.key(node) for node in statement.cites))
 
     def of_kind(self, *kinds: str) -> list[Statement]:
         return [s for s in self.statements if s.kind in kinds]

@@ -86,13 +86,13 @@ def test_a_path_cites_all_of_its_nodes_and_a_passage_its_own() -> None:
     ledger = Ledger()
     ledger.add([about(EGFR), path([edge(GEFITINIB, "target", EGFR), edge(EGFR, "associated with", LUNG)]), passage(LUNG, "It [1] helps.")])
     assert ledger.lines()[1:] == [
-        "[2, 1, 3] path: gefitinib targets EGFR; EGFR is associated with lung cancer. Source: DisGeNET.",
+        "[2] [1] [3] path: gefitinib targets EGFR; EGFR is associated with lung cancer. Source: DisGeNET.",
         "[3] passage: of lung cancer: It (1) helps.",
     ]
     assert [c.key for c in ledger.citations()] == ["[1]", "[2]", "[3]"]
     assert all("gefitinib targets EGFR; EGFR is" in c.edges[0] for c in ledger.citations())
     shown = ledger.markdown()
-    assert "- **lung cancer** [2, 1, 3]: gefitinib targets EGFR; EGFR is associated with lung cancer (source: DisGeNET)" in shown
+    assert "- **lung cancer** [2] [1] [3]: gefitinib targets EGFR; EGFR is associated with lung cancer (source: DisGeNET)" in shown
     assert r"- **lung cancer** [3]: It \[1\] helps [3]" in shown
     with pytest.raises(ValueError, match="at least one"):
         path([])
