@@ -32,6 +32,7 @@ from biobridge_rag.errors import HomeError, InputError
 from biobridge_rag.types import Bridge, Indices, Relation, Vectors
 
 POWER = 3
+KEPT_BYTES = 1 << 26  # of the anchors of one relation, kept in memory once they have been gathered
 
 
 def unit(x: Vectors) -> Vectors:
@@ -74,6 +75,7 @@ class KernelBridge:
         self.node_values = dict(node_values)
         self.relations = dict(relations)
         self.ridge = ridge
+        self._own: dict[Relation, Vectors] = {}  # the anchors of relations with few; to gather them takes longer than the rest
         self.hidden_dim = next(iter(self.node_values.values())).shape[1]
 
     def _anchors(self, x: Vectors, node_type: str) -> Vectors:
@@ -104,7 +106,12 @@ class KernelBridge:
         weights = self._weights(relation)
         anchors = self._anchors(x, relation.head_type)
         if not weights.gamma and 2 * len(weights.rows) < len(anchors):
-            return np.asarray(kernel(x, anchors[weights.rows]) @ weights.values + weights.shift, dtype=np.float32)
+            own = self._own.get(relation)
+            if own is None:
+                own = anchors[weights.rows]
+                if own.nbytes <= KEPT_BYTES:
+                    self._own[relation] = own
+            return np.asarray(kernel(x, own) @ weights.values + weights.shift, dtype=np.float32)
         phi = kernel(x, anchors)
         out = phi[:, weights.rows] @ weights.values + weights.shift
         if weights.gamma:
@@ -124,10 +131,8 @@ class KernelBridge:
         elif not trained.all():
             raise InputError(f"The bridge was not trained with all of these {relation.head_type} nodes.", "Give their embeddings.")
         out = self.transform(np.asarray(at, dtype=np.float32), relation)
-        place = {int(row): i for i, row in enumerate(weights.rows)}
         for k, row in enumerate(rows):
-            i = place.get(int(row))
-            if i is not None:
+            for i in np.flatnonzero(weights.rows == row):
                 out[k] += (self.ridge - 1.0 / weights.leverage[i]) * weights.values[i]
         return out
 

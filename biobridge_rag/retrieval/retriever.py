@@ -123,7 +123,7 @@ class Retriever:
     def _predict(self, query: Query, relation: Relation, heads: Heads, row: int | None, top: int) -> Retrieval:
         tail_type = NodeType(relation.tail_type)
         view, fusion = self.scorer.view(relation), self.fusions.get(relation, DEFAULT)
-        carried, cosines = self.scorer.cosines(heads, relation)
+        carried, cosines = self.scorer.needed(heads, relation)
         n_tails = len(self.projections[tail_type])
         ids, _ = self.index.search(tail_type, BRIDGE, carried, min(max(POOL, top), n_tails))
         parts = self.scorer.parts(heads, relation, cosines)
