@@ -5,7 +5,7 @@ Knows: settings and all parts below. Does not know: the page, how results are pr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,13 +18,14 @@ from biobridge_rag.encoders import make_encoder
 from biobridge_rag.encoders.weights import Source
 from biobridge_rag.errors import HomeMismatchError, InputError
 from biobridge_rag.homes import STAGES, Home, open_home
-from biobridge_rag.qa.answering import Answerer, AnswerEvent, Texts
+from biobridge_rag.qa.answering import Answerer, AnswerEvent
 from biobridge_rag.qa.arms import ARMS
 from biobridge_rag.qa.chat import Chat
 from biobridge_rag.qa.gathering import Retrieve
 from biobridge_rag.qa.llm import LanguageModel, make_llm
 from biobridge_rag.qa.referring import History
 from biobridge_rag.qa.shuffling import shuffle
+from biobridge_rag.qa.texts import Texts
 from biobridge_rag.retrieval.gene_names import match_gene
 from biobridge_rag.retrieval.linking import NodeLinker
 from biobridge_rag.retrieval.reading import QueryReader
@@ -35,6 +36,9 @@ from biobridge_rag.types import Answer, Encoder, KnowledgeGraph, Modality, Node,
 
 # Which relation is meant when only the type of the answer is named, best first.
 _PREFERRED = ("target", "indication", "associated with", "interacts with", "enzyme", "transporter", "carrier")
+KINDS = ("open", "choice", "true_false")
+DRY_RUN = "dry-run"
+NO_MODEL = "No language model is set, so nothing would be sent."
 _ALIASES = {
     "protein": NodeType.PROTEIN, "gene": NodeType.PROTEIN, "molecule": NodeType.DRUG, "process": NodeType.BIOLOGICAL_PROCESS,
     "function": NodeType.MOLECULAR_FUNCTION, "component": NodeType.CELLULAR_COMPONENT,
@@ -166,27 +170,40 @@ class Engine:
 
     def ask(
         self, question: str, queries: Sequence[Query] = (), llm: str | None = None, *, options: Sequence[str] = (), kind: str = "",
-        arm: str = "full", history: History = (), chat: Chat | None = None,
+        arm: str = "full", history: History = (), chat: Chat | None = None, passages: Sequence[tuple[str, str]] = (),
+        plan: bool | None = None,
     ) -> Answer:  # fmt: skip
         """The answer to a question; see ask_stream."""
-        return self._answerer(llm, arm, chat).ask(question, queries, history, options, kind)
+        how: dict[str, Any] = {"options": options, "kind": kind, "arm": arm, "chat": chat, "passages": passages, "plan": plan}
+        events = self.ask_stream(question, queries, llm, history, **how)
+        return [event.answer for event in events if event.answer is not None][-1]
 
     def ask_stream(
         self, question: str, queries: Sequence[Query] = (), llm: str | None = None, history: History = (), *, options: Sequence[str] = (),
-        kind: str = "", arm: str = "full", chat: Chat | None = None,
+        kind: str = "", arm: str = "full", chat: Chat | None = None, passages: Sequence[tuple[str, str]] = (), plan: bool | None = None,
     ) -> Iterator[AnswerEvent]:  # fmt: skip
-        """Events up to the answer. queries: what is attached; llm: a model's name, "none", or None for that of the settings; options: those
-        of a choice; kind: open | choice | true_false, or "" to be read from the question; arm: what the answer may rest on (qa.arms);
-        chat: a model in place of the one of the settings."""
-        return self._answerer(llm, arm, chat).ask_stream(question, queries, history, options, kind)
+        """Events up to the answer. queries: what is attached; llm: a model's name, "none", "dry-run" (all is made ready for the model of
+        the settings and nothing is sent), or None for that of the settings; options: those of a choice; kind: open | choice | true_false,
+        or "" to be read from the question; arm: what the answer may rest on (qa.arms); chat: a model in place of the one of the settings;
+        passages: (name, text) of texts that come with the question; plan: whether the model says what is looked up, None for as the
+        settings say. Raises InputError for a kind or an arm that there is not."""
+        check_asked(kind, arm)
+        missing = ""
+        if llm == DRY_RUN and chat is None:
+            model = self.llm_of(self.settings)
+            chat, llm = (model.dry_run() if model is not None else None), "none"
+            missing = "" if model is not None else NO_MODEL
+        plans = self.settings.llm_plan if plan is None else plan
+        events = self._answerer(llm, arm, chat, plans).ask_stream(question, queries, history, options, kind, passages)
+        return _noticed(events, missing) if missing else events
 
     @cached_property
     def texts(self) -> Texts:
         """Search in the texts of the graph's nodes."""
         search = TextSearch(self.graph, nearest_in(self.home.index, self.home.encode))
 
-        def found(text: str, k: int) -> list[tuple[Node, str]]:
-            return [(hit.node, hit.snippet) for hit in search.search(text, k)]
+        def found(text: str, k: int, types: Collection[NodeType] | None = None) -> list[tuple[Node, str]]:
+            return [(hit.node, hit.snippet) for hit in search.search(text, k, types)]
 
         return Texts(found, lambda about, node: match_gene(about.description, node).score)
 
@@ -194,15 +211,27 @@ class Engine:
     def _shuffled(self) -> tuple[KnowledgeGraph, Retrieve]:
         return shuffle(self.graph, self.retriever.retrieve, self.settings.seed)
 
-    def _answerer(self, llm: str | None, arm: str, chat: Chat | None) -> Answerer:
-        if arm not in ARMS:
-            raise InputError(f"There is no arm {arm!r}.", f"Arms: {', '.join(ARMS)}.")
+    def _answerer(self, llm: str | None, arm: str, chat: Chat | None, plans: bool) -> Answerer:
         graph, retrieve = self._shuffled if ARMS[arm].shuffled else (self.graph, self.retriever.retrieve)
         chat = chat if chat is not None else self.llm_of(self.settings, llm)
-        return Answerer(graph, self.linker, retrieve, chat, self.texts, ARMS[arm])
+        return Answerer(graph, self.linker, retrieve, chat, self.texts, ARMS[arm], plans)
 
     def close(self) -> None:
         self.home.index.close()
+
+
+def check_asked(kind: str = "", arm: str = "full") -> None:
+    """Raises InputError that lists what there is."""
+    if arm not in ARMS:
+        raise InputError(f"There is no arm {arm!r}.", f"Arms: {', '.join(ARMS)}.")
+    if kind and kind not in KINDS:
+        raise InputError(f"There is no kind of question {kind!r}.", f"Kinds: {', '.join(KINDS)}.")
+
+
+def _noticed(events: Iterator[AnswerEvent], notice: str) -> Iterator[AnswerEvent]:
+    for event in events:
+        found = event.answer
+        yield event if found is None else replace(event, answer=replace(found, notice=" ".join(filter(None, [notice, found.notice]))))
 
 
 def _is_local(host: str) -> bool:
@@ -394,6 +423,16 @@ def evaluate_retrieval(
         return report | {"encoders": home.manifest.encoders, "history": history_of(home.path / "bridge")}
     finally:
         home.index.close()
+
+
+def evaluate_questions(engine: Engine, questions: Path, out: Path, arms: Sequence[str] = tuple(ARMS), **how: Any) -> dict[str, Any]:
+    """The summary of `evaluate qa` on an opened engine, with the language model of its settings where there is one; how: concurrency,
+    budget, limit, seed, progress, note of evaluation.qa.evaluate_qa. Raises InputError and FileError in one line."""
+    from biobridge_rag.evaluation.qa import asking, evaluate_qa, home_sha256
+
+    model = engine.llm_of(engine.settings)
+    name, home = model.model if model is not None else "none", home_sha256(engine.home.manifest)
+    return evaluate_qa(asking(engine, model), questions, arms, out, llm=name, home=home, graph=engine.graph, **how)
 
 
 def evaluate_pairs(settings: Settings, path: Path, relation: str, seed: int, progress: Progress) -> dict[str, Any]:

@@ -43,9 +43,13 @@ from biobridge_rag.cli_shared import (
     emit,
     note,
     opened_engine,
+    sent_text,
     settings,
+    would_be_sent,
 )
 from biobridge_rag.errors import BiobridgeError, InputError
+
+MAX_QUESTION = 20_000  # characters
 
 app = typer.Typer(
     add_completion=False,
@@ -239,9 +243,17 @@ def candidates(
 @app.command()
 def ask(
     question: Annotated[str, typer.Argument(help="A question in words.")],
-    fasta: Annotated[Path | None, typer.Option(help="FASTA, SDF or SMILES file that the question is about.")] = None,
-    smiles: Annotated[str | None, typer.Option(help="SMILES that the question is about.")] = None,
+    fasta: Annotated[list[Path] | None, typer.Option(help="FASTA, SDF or SMILES file that the question is about; repeatable.")] = None,
+    smiles: Annotated[list[str] | None, typer.Option(help="SMILES that the question is about; repeatable.")] = None,
+    option: Annotated[list[str] | None, typer.Option(help="One of the options of a choice; repeatable.")] = None,
+    kind: Annotated[str | None, typer.Option(help="open, choice or true_false; default: what the question looks like.")] = None,
+    arm: Annotated[str, typer.Option(help="What the answer may rest on: full, bridge, text, shuffled (a control) or none.")] = "full",
     llm: Annotated[str | None, typer.Option(help="'none', or the name of a model at the configured server.")] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Have the language model say what is looked up; without, or where it fails, rules do.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what the language model would be sent, and send nothing.")] = False,
+    save: Annotated[Path | None, typer.Option(help="File to write all of it to, which `replay` asks again.")] = None,
     home: Home = None,
     graph: Graph = None,
     weights: Weights = None,
@@ -250,17 +262,33 @@ def ask(
     as_json: Json = False,
 ) -> None:
     """Answer a question from the graph, with citations."""
-    if not question.strip():
-        raise InputError("The question is empty.")
-    if len(question) > 20_000:
-        raise InputError(f"The question has {len(question):,} characters; at most 20,000 are read.")
+    from biobridge_rag.assembly import check_asked
+    from biobridge_rag.qa.bundles import check_place, save_answer
+    from biobridge_rag.qa.recording import Recorder
+
+    options, kind = [o.strip() for o in option or []], kind or ""
+    _check_question(question, options, kind)
+    check_asked(kind, arm)
+    if save is not None:
+        if dry_run:
+            raise InputError("--dry-run and --save exclude each other.", "A dry run has no answer to save.")
+        check_place(save)
     with closing(opened_engine(home, graph, weights=weights, device=device, chroma_url=chroma_url)) as opened:
-        queries, notes = opened.read_file(fasta) if fasta is not None else ([], [])
-        if smiles is not None:
-            queries = [*queries, opened.reader.molecule(smiles)]
+        queries, notes = _attached(opened, fasta or [], smiles or [])
         for line in notes:
             note(line)
-        answer = opened.ask(question, queries, llm)
+        model = opened.llm_of(opened.settings, llm)
+        dry = model.dry_run() if dry_run and model is not None else None
+        chat = None if model is None else Recorder(dry or model)
+        how: dict[str, Any] = {"options": options, "kind": kind, "arm": arm}
+        answer = opened.ask(question, queries, "none", chat=chat, plan=plan or None, **how)
+        if dry_run:
+            sent = would_be_sent(model, dry, chat)
+            return emit(sent) if as_json else print(sent_text(sent))
+        if save is not None:
+            note(save_answer(opened, save, answer, queries, chat, notes, **how))
+    if plan and model is None:
+        note("No language model is set, so what is looked up was chosen by rules.")
     if answer.notice:
         note(answer.notice)
     if as_json:
@@ -270,7 +298,38 @@ def ask(
 
     print(md_plain(answer.text, keys=True))
     for citation in answer.citations:
-        print(f"{citation.key} {citation.name} ({citation.node_id}) {citation.url}")
+        print(f"{citation.key} {citation.name} ({citation.node_id}) {citation.url}".rstrip())
+
+
+def _check_question(question: str, options: list[str], kind: str) -> None:
+    """Raises InputError in one line."""
+    if not question.strip():
+        raise InputError("The question is empty.")
+    if len(question) > MAX_QUESTION:
+        raise InputError(f"The question has {len(question):,} characters; at most {MAX_QUESTION:,} are read.")
+    if any(not o for o in options) or len(set(options)) < len(options):
+        raise InputError(f"An option is {'empty' if '' in options else 'given twice'}.")
+    if len(options) == 1:
+        raise InputError("There is one option only.", "Repeat --option for each; a choice needs two.")
+    if any(len(o) > 1_000 for o in options) or len(options) > 50:
+        raise InputError("There are more than 50 options, or one of more than 1,000 characters.")
+    if options and kind == "open":
+        raise InputError("An open question has no options.", "Leave out --option, or --kind.")
+    if kind == "choice" and not options:
+        from biobridge_rag.qa.asking import options_of
+
+        if not options_of(question):
+            raise InputError("A choice needs its options.", "Give each with --option, or list them in the question, one a line.")
+
+
+def _attached(engine: Any, files: list[Path], smiles: list[str]) -> tuple[list[Any], list[str]]:
+    """The queries of files and SMILES, in their order, and notes on what was read."""
+    queries, notes = [], []
+    for file in files:
+        found, said = engine.read_file(file)
+        queries += found
+        notes += [f"{file.name}: {line}" if len(files) > 1 else line for line in said]
+    return [*queries, *(engine.reader.molecule(value) for value in smiles)], notes
 
 
 @app.command()

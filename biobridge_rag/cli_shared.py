@@ -107,3 +107,31 @@ def note(line: str) -> None:
 
 def emit(data: Any) -> None:
     print(json.dumps(data, ensure_ascii=False, indent=1))
+
+
+def would_be_sent(model: Any, dry: Any, recorder: Any) -> dict[str, Any]:
+    """What a dry run has kept: the model, its host and parameters, and each call that would be made, as messages and as text.
+
+    model: the language model, or None; dry: its DryRun, which `recorder` has listened to."""
+    from biobridge_rag.qa.bundles import model_record
+
+    if model is None:
+        return {"model": None, "host": None, "parameters": {}, "sent": []}
+    calls = [
+        {"kind": e.kind, "prompt_sha256": e.prompt_sha256, "messages": [{"role": r, "text": t} for r, t in e.messages], "as_text": shown}
+        for e, shown in zip(recorder.exchanges, dry.shown, strict=True)
+    ]
+    return {"model": model.model, "host": model.host or None, "parameters": model_record(model).parameters, "sent": calls}
+
+
+def sent_text(found: dict[str, Any]) -> str:
+    """The same for a reader."""
+    if found["model"] is None:
+        return "No language model is set, so nothing would be sent."
+    if not found["sent"]:
+        return f"Nothing would be sent to {found['model']}: there is no evidence that it could answer from."
+    calls = found["sent"]
+    head = [f"What would be sent to {found['model']} at {found['host'] or 'this machine'}; nothing was sent."]
+    if len(calls) > 1:
+        head.append("The first call asks what to look up. What it brings is not known, so the second is as rules would have it.")
+    return "\n\n".join(["\n".join(head), *(call["as_text"] for call in calls)])

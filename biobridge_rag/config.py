@@ -23,8 +23,9 @@ class Settings(BaseSettings):
     llm_model: what a server calls it, or the folder of a transformers model, which then runs in this process unless llm_base_url is
     set. llm_timeout: seconds to wait for each piece of an answer; llm_limit: for the whole of it; llm_max_retries: tries after the first
     where a server is busy or fails; llm_max_tokens: of an answer, None for what the server does of itself; llm_seed: sent along, for
-    servers that know it; llm_price_in, llm_price_out: US dollars for a million tokens, to count costs; llm_cache: a folder where whole
-    answers are kept, so that a run can be repeated without asking again.
+    servers that know it; llm_plan: whether the model is asked first what is to be looked up; llm_price_in, llm_price_out: US dollars
+    for a million tokens, to count costs; llm_cache: a folder where whole answers are kept, so that a run can be repeated without asking
+    again.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, populate_by_name=True)
@@ -54,6 +55,7 @@ class Settings(BaseSettings):
     llm_max_retries: int = Field(default=3, ge=0, le=20)
     llm_max_tokens: int | None = Field(default=None, ge=1, le=100_000)
     llm_seed: int | None = Field(default=None, ge=0, lt=2**31)
+    llm_plan: bool = False
     llm_price_in: float | None = Field(default=None, ge=0, le=1_000_000)
     llm_price_out: float | None = Field(default=None, ge=0, le=1_000_000)
     llm_cache: Path | None = None

@@ -52,9 +52,11 @@ def test_given_before_environment_before_default(monkeypatch: pytest.MonkeyPatch
         ("llm_max_retries", "0", 0),
         ("llm_max_tokens", "500", 500),
         ("llm_seed", "7", 7),
+        ("llm_plan", "true", True),
         ("llm_price_in", "0.15", 0.15),
         ("llm_price_out", "0.6", 0.6),
         ("llm_cache", "/data/answers", Path("/data/answers")),
+        ("llm_plan", "true", True),
         ("llm_api_key", "k", "k"),
     ],
 )

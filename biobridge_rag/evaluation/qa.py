@@ -49,7 +49,7 @@ class QuestionEngine(Protocol):
 
     def ask(
         self, question: str, queries: Sequence[Query] = (), llm: str | None = None, *, options: Sequence[str], kind: str, arm: str,
-        chat: Chat | None = None,
+        chat: Chat | None = None, passages: Sequence[tuple[str, str]] = (),
     ) -> Answer: ...  # fmt: skip
 
 
@@ -75,7 +75,10 @@ def asking(engine: QuestionEngine, chat: Chat | None = None) -> Ask:
 
     def ask(question: Question, arm: str) -> Answer:
         queries = queries_of(question, engine.reader)
-        return engine.ask(question.question, queries, "none", options=question.options, kind=question.kind, arm=arm, chat=chat)
+        passages = [(f"Passage {number}", text) for number, text in enumerate(question.passages, 1)]
+        return engine.ask(
+            question.question, queries, "none", options=question.options, kind=question.kind, arm=arm, chat=chat, passages=passages
+        )
 
     return ask
 

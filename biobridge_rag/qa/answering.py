@@ -1,4 +1,4 @@
-"""Answers a question: finds its entities, has it read and its evidence gathered, and writes the answer up or has it written.
+"""Answers a question: finds its entities, has it read or planned and its evidence gathered, and writes the answer up or has it written.
 
 Knows: linking, earlier turns, the ledger of evidence, and a retrieve function that it is given. Does not know: where hits come from,
 settings, the page. Without a language model the text says what the evidence says and nothing else; with one it is checked.
@@ -8,31 +8,34 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from biobridge_rag.errors import LLMError
 from biobridge_rag.qa.arms import FULL, Arm
 from biobridge_rag.qa.asking import WH, YES_NO, kind_of, options_of
 from biobridge_rag.qa.assertions import ABSTAINS
-from biobridge_rag.qa.chat import Chat
+from biobridge_rag.qa.chat import Chat, NotSent
 from biobridge_rag.qa.citations import check
 from biobridge_rag.qa.deciding import Decider
-from biobridge_rag.qa.gathering import Gatherer, Retrieve, Work, joined
+from biobridge_rag.qa.gathering import Gatherer, Retrieve, Step, Work, joined
 from biobridge_rag.qa.judging import choose, judge, sides_of
-from biobridge_rag.qa.markdown import md_escape, md_plain, without_keys
+from biobridge_rag.qa.markdown import md_escape, md_plain, sentences
 from biobridge_rag.qa.mechanisms import mechanism
-from biobridge_rag.qa.prompting import render
+from biobridge_rag.qa.planning import Plan, plan
 from biobridge_rag.qa.referring import MAX_ENTITIES, History, References
-from biobridge_rag.qa.statements import MAX_NAME, Ledger, about, passage, short
+from biobridge_rag.qa.statements import MAX_NAME, Ledger, about, short
+from biobridge_rag.qa.steps import adopt, carry_out
+from biobridge_rag.qa.texts import Texts, add_given, add_passages, from_texts, only_texts_tell
 from biobridge_rag.qa.verdicts import read_choice, read_verdict
+from biobridge_rag.qa.writing import MAX_EVIDENCE, Sheet, notes_of, plain_of, sheet_of, usage_of, write
+from biobridge_rag.qa.writing import disarmed as disarmed
 from biobridge_rag.retrieval.language import language_of
 from biobridge_rag.retrieval.linking import MAX_QUESTION, LinkedNode, NodeLinker
-from biobridge_rag.types import Answer, KnowledgeGraph, Node, Query, Retrieval, Usage
+from biobridge_rag.types import Answer, KnowledgeGraph, NodeType, Query, Retrieval, Usage
 
-MAX_EVIDENCE = 6_000  # tokens of a prompt
-MAX_PASSAGES, MAX_NAMED = 8, 30
+MAX_NAMED = 30
 _ACRONYMS = frozenset({"AND", "CSV", "DNA", "EMA", "FASTA", "FDA", "LLM", "NOT", "PDB", "RNA", "SDF", "SMILES"})
 
 
@@ -49,138 +52,152 @@ class AnswerEvent:
     answer: Answer | None = None
 
 
-@dataclass(frozen=True)
-class Texts:
-    """What the texts of nodes are asked: `search` gives passages that fit a question, (node, text) best first; `described` how well a
-    node's description fits another node, in [0, 1]."""
+@dataclass
+class Turn(Work):
+    """A question on its way. plan: what a model has planned; given: how many texts came with the question; usage: of planning."""
 
-    search: Callable[[str, int], list[tuple[Node, str]]]
-    described: Callable[[Node, Node], float]
+    plan: Plan | None = None
+    given: int = 0
+    usage: Usage = field(default_factory=Usage)
 
 
 class Answerer:
-    """Answers over one graph. `retrieve` gives the hits of a query along a relation; `llm` writes, where there is one; `texts` finds
-    passages, where there is one; `arm` says what of this an answer may rest on."""
+    """Answers over one graph. `retrieve` gives the hits of a query along a relation; `llm` writes, where there is one, and plans what is
+    looked up, where it `plans`; `texts` finds passages, where there is one; `arm` says what of this an answer may rest on."""
 
     def __init__(
         self, graph: KnowledgeGraph, linker: NodeLinker, retrieve: Retrieve, llm: Chat | None = None, texts: Texts | None = None,
-        arm: Arm = FULL,
+        arm: Arm = FULL, plans: bool = False, max_evidence: int = MAX_EVIDENCE,
     ) -> None:  # fmt: skip
         self.graph, self.linker, self.retrieve, self.llm, self.arm = graph, linker, retrieve, llm, arm
         self.texts = texts if arm.texts else None
+        self.plans, self.max_evidence = plans, max_evidence
         self.references = References(graph, linker)
 
     def ask(
-        self, question: str, queries: Sequence[Query] = (), history: History = (), options: Sequence[str] = (), kind: str = ""
-    ) -> Answer:
+        self, question: str, queries: Sequence[Query] = (), history: History = (), options: Sequence[str] = (), kind: str = "",
+        passages: Sequence[tuple[str, str]] = (),
+    ) -> Answer:  # fmt: skip
         """The answer alone; see ask_stream."""
-        last = [event.answer for event in self.ask_stream(question, queries, history, options, kind) if event.answer is not None]
-        return last[-1]
+        events = self.ask_stream(question, queries, history, options, kind, passages)
+        return [event.answer for event in events if event.answer is not None][-1]
 
     def ask_stream(
-        self, question: str, queries: Sequence[Query] = (), history: History = (), options: Sequence[str] = (), kind: str = ""
-    ) -> Iterator[AnswerEvent]:
+        self, question: str, queries: Sequence[Query] = (), history: History = (), options: Sequence[str] = (), kind: str = "",
+        passages: Sequence[tuple[str, str]] = (),
+    ) -> Iterator[AnswerEvent]:  # fmt: skip
         """Events up to one "answer", always the last. Failures of retrieval and of the model end up in its notice, none is raised.
 
         queries: what the user attached, first in line; history: (question, answer text, queries) of earlier turns, oldest first; options:
-        those of a choice, or what true and false are called; kind: open | choice | true_false, or "" to be read from the question.
+        those of a choice, or what true and false are called; kind: open | choice | true_false, or "" to be read from the question;
+        passages: (name, text) of texts that came with the question, which are evidence in all arms but "none".
         """
-        question = question.strip()[:MAX_QUESTION]
+        question, whole = question.strip()[:MAX_QUESTION], len(question.strip())
         queries = [replace(q, name=short(q.name)) if len(q.name) > MAX_NAME else q for q in queries]
         options = tuple(options) or options_of(question)
         yield AnswerEvent("status", "Reading the question")
         work = self._read(question, queries, history)
         work.kind, work.forced, work.choices = kind or kind_of(options), bool(kind), options
+        if whole > MAX_QUESTION:
+            work.notices.append(f"The question has {whole:,} characters; the first {MAX_QUESTION:,} are read.")
+        if self.arm.name != "none":
+            work.given = add_given(work, passages)
+        if self.llm is not None and self.plans and self.arm.graph:
+            yield AnswerEvent("status", f"Planning with {self.llm.model}")
+            self._plan(self.llm, work, question, queries)
         if work.kind == "open":
             self._missing(work, question)
-        if work.kind != "open" or work.entities or work.abstained:
+        if work.kind != "open" or work.entities or work.abstained or work.plan is not None:
             yield from self._gather(work)
-        else:
+        elif not work.given:
             self._nothing_named(work)
-        self._add_passages(work)
+        if work.given and self.llm is None and work.kind == "open" and not work.prediction:
+            work.fact("What the texts that came with the question say of it, only a language model can tell; none is set.", abstains=True)
+        if self.texts is not None and (self.llm is not None or not self.arm.graph):
+            add_passages(work, self.texts, described=self.arm.graph)
         work.question = question
         if self.llm is None and not self._english(work):
             work.notices.append("The question does not seem to be in English. Without a language model it is read as far as names go.")
-        answer = self._composed(work)
-        if self.llm is not None and (work.ledger.statements or self.arm.name == "none"):
+        sheet = sheet_of(work, self.max_evidence)
+        answer = self._composed(work, sheet)
+        if self.llm is not None and (work.ledger.statements or work.plan is not None or self.arm.name == "none"):
             yield AnswerEvent("status", f"Writing the answer with {self.llm.model}")
-            answer = yield from self._ask_model(self.llm, work, history, answer)
-        yield AnswerEvent("answer", answer=replace(answer, notice=" ".join(work.notices)))
+            answer = yield from self._ask_model(self.llm, work, sheet, history, answer)
+        notice = " ".join(dict.fromkeys(work.notices))
+        yield AnswerEvent("answer", answer=replace(answer, notice=notice, usage=work.usage + answer.usage))
 
-    def _gather(self, work: Work) -> Iterator[AnswerEvent]:
+    def _plan(self, llm: Chat, work: Turn, question: str, queries: Sequence[Query]) -> None:
+        """Has the model say what is to be looked up; where it does not, the rules do."""
+        try:
+            made = plan(llm, question, work.linked, self.linker, attached=queries, options=work.choices)
+        except LLMError as error:
+            work.usage += usage_of(error)
+            instead = "" if isinstance(error, NotSent) else " What is looked up is chosen by rules instead."
+            work.notices.append(f"{error.message}{instead}")
+            return
+        work.plan, work.usage = made, work.usage + made.usage
+        work.notices += made.notes
+        if made.kind and not work.forced and not work.choices:
+            work.kind, work.choices = made.kind, made.options
+        adopt(made, work)
+
+    def _gather(self, work: Turn) -> Iterator[AnswerEvent]:
+        for step in self._steps(work):
+            yield AnswerEvent("status", step) if isinstance(step, str) else AnswerEvent("retrieval", retrieval=step)
+
+    def _steps(self, work: Turn) -> Iterator[Step]:
         gatherer = Gatherer(self.graph, self.retrieve)
         decider = Decider(self.graph, self.linker, self.retrieve, self.texts is not None or self.arm is FULL, self.arm.graph, work.notices)
-        described = self.texts.described if self.texts is not None else None
-        steps: Iterator[str | Retrieval] = iter(())
+        by_rules = True
         if work.kind == "true_false":
             judge(work, decider)
+        elif work.kind == "choice" and work.given and only_texts_tell(work.choices):
+            if self.llm is None:
+                work.fact("Which option the texts that came with the question support, only a language model can tell; none is set.")
+            work.abstained = True
         elif work.kind == "choice":
             choose(work, decider, self._unread(work))
         elif not self.arm.graph:
-            self._from_texts(work)
-        elif work.asked.kind == "mechanism":
-            steps = mechanism(work, gatherer, described)
+            from_texts(work, self.texts)
+        elif work.asked.kind == "mechanism" and any(e.type is NodeType.DRUG for e in work.entities):
+            yield from mechanism(work, gatherer, self.texts.described if self.texts is not None else None)
         else:
-            steps = gatherer.gather(work)
-        for step in steps:
-            yield AnswerEvent("status", step) if isinstance(step, str) else AnswerEvent("retrieval", retrieval=step)
+            by_rules = False
+        search = self.texts.search if self.texts is not None else None
+        if work.plan is not None:  # beside a decision by rules, steps bring only evidence
+            yield from carry_out(work.plan, replace(work, lead=[], prediction=[]) if by_rules else work, gatherer, search)
+        elif not by_rules:
+            yield from gatherer.gather(work)
 
-    def _composed(self, work: Work) -> Answer:
+    def _composed(self, work: Work, sheet: Sheet) -> Answer:
         """The answer from the evidence alone, held against it by the same check as a model's."""
-        text = _written(work)
-        evidence = self._evidence(work)
-        checked = check(text, work.ledger.citations(), work.ledger.statements, self._plain(work))
+        citations = work.ledger.citations()
+        checked = check(_written(work), citations, work.ledger.statements, plain_of(work))
         prediction = () if work.abstained and work.kind != "open" else tuple(dict.fromkeys(work.prediction))
         return Answer(
             work.question, checked.text, work.abstained, checked.used, checked.unsupported, tuple(work.retrieved), "none",
-            hashlib.sha256(evidence.encode("utf-8", "replace")).hexdigest(), kind=work.kind, prediction=prediction,
-            shown=work.ledger.citations(), removed=checked.n_removed,
+            hashlib.sha256(sheet.text.encode("utf-8", "replace")).hexdigest(), kind=work.kind, prediction=prediction, shown=citations,
+            removed=checked.n_removed,
         )  # fmt: skip
-
-    @staticmethod
-    def _plain(work: Work) -> list[str]:
-        """The sentences that need no key: what was not found, and notes."""
-        return [*work.facts, *(f"Note: {n}" for n in _notes(work))]
 
     @staticmethod
     def _english(work: Work) -> bool:
         return language_of(work.question) in (None, "en")
 
-    @staticmethod
-    def _evidence(work: Work) -> str:
-        kept, dropped = work.ledger.within(MAX_EVIDENCE, [e.node for e in work.entities if e.node is not None])
-        lines = [*kept.lines(), *(f"Note: {without_keys(fact)}" for fact in work.facts)]
-        return "\n".join([*lines, *([f"Note: {dropped} weaker lines were left out."] if dropped else [])])
-
-    def _ask_model(self, llm: Chat, work: Work, history: History, fallback: Answer) -> Generator[AnswerEvent, None, Answer]:
-        turns = [f"Question: {without_keys(q)}\nAnswer: {without_keys(md_plain(a))[:600]}" for q, a, _ in history[-3:]]
-        fields = {"question": without_keys(work.question), "evidence": self._evidence(work) or "(none)"}
-        if fallback.kind == "choice":
-            fields["options"] = "\n".join(without_keys(option) for option in work.choices)
-        elif fallback.kind == "open":
-            fields["history"] = "\n".join(turns)
-        prompt = render("answer" if fallback.kind == "open" else fallback.kind, None, **fields)
-        sent = "\n\n".join(text for _, text in prompt.messages())
-        fallback = replace(fallback, prompt=sent)
-        pieces: list[str] = []
-        stream, usage = llm.stream(prompt.messages()), Usage()
-        try:
-            for piece in disarmed(watched := Watched(stream)):
-                pieces.append(piece)
-                yield AnswerEvent("token", piece)
-            usage = watched.usage
-        except LLMError as error:
-            work.notices.append(f"{error.message} This is the answer from the evidence alone.")
-            return fallback
-        text = "".join(pieces).strip()
-        checked = check(text, work.ledger.citations(), work.ledger.statements, self._plain(work), self._english(work))
-        if checked.n_removed:
-            work.notices.append(f"{checked.n_removed} citation{'s' * (checked.n_removed > 1)} of evidence that does not exist removed.")
-        prediction, decided = self._short(text, work)
-        return replace(
-            fallback, text=checked.text, abstained=not decided, citations=checked.used, unsupported=checked.unsupported,
-            model=llm.model, prompt_sha256=prompt.sha256, prediction=prediction, removed=checked.n_removed, usage=usage,
-        )  # fmt: skip
+    def _ask_model(
+        self, llm: Chat, work: Turn, sheet: Sheet, history: History, fallback: Answer
+    ) -> Generator[AnswerEvent, None, Answer]:  # fmt: skip
+        planned = work.plan.prompt.messages() if work.plan is not None and work.plan.prompt is not None else []
+        pieces = write(
+            llm, work, sheet, history, fallback, lambda text: self._short(text, work), self._english(work), self.arm.name == "none"
+        )
+        while True:
+            try:
+                piece = next(pieces)
+            except StopIteration as end:
+                answer: Answer = end.value
+                return replace(answer, prompt="\n\n".join([*(text for _, text in planned), answer.prompt]))
+            yield AnswerEvent("token", piece)
 
     def _short(self, text: str, work: Work) -> tuple[tuple[str, ...], bool]:
         """The short answers in a model's text, and whether it answers at all."""
@@ -194,27 +211,7 @@ class Answerer:
         named = [link.node for link in self.linker.mentions(md_plain(text), MAX_NAMED, fuzzy=False)]
         asked = {(e.node.type, e.node.id) for e in work.entities if e.node is not None}
         found = [n.name for n in named if (n.type, n.id) not in asked and (not work.asked.tails or n.type in work.asked.tails)]
-        return tuple(dict.fromkeys(found)), not ABSTAINS.search(md_plain(text))
-
-    def _from_texts(self, work: Work) -> None:
-        """What the descriptions alone say: nodes of the asked types whose texts fit the question."""
-        assert self.arm.name in ("none", "text")
-        if self.texts is None:
-            return work.fact("Without retrieval nothing is known here.", abstains=True)
-        for node, text in self.texts.search(work.question, MAX_PASSAGES):
-            if node.type in work.asked.tails:
-                work.ledger.add([passage(node, text or node.name)])
-                work.prediction.append(node.name)
-        if not work.prediction:
-            work.fact("No text of the graph fits the question.", abstains=True)
-
-    def _add_passages(self, work: Work) -> None:
-        """Passages for a model to read: they come last, and only where a model or the texts alone are to answer."""
-        if self.texts is None or (self.llm is None and self.arm.graph):
-            return
-        for node, text in self.texts.search(work.question, MAX_PASSAGES):
-            if text:
-                work.ledger.add([passage(node, text)])
+        return tuple(dict.fromkeys(found)), not _abstains(text)
 
     def _unread(self, work: Work) -> list[str]:
         """What the question names and the graph does not: the words that are left where "both _ and _" or "with _" is read."""
@@ -224,14 +221,14 @@ class Answerer:
             slot.strip(" \"'") for slot in (slots.groups() if slots else ()) if re.sub(r"[\W_]+|\b(?:the|gene|drug|disease)\b", "", slot)
         ]
 
-    def _read(self, question: str, queries: Sequence[Query], history: History) -> Work:
+    def _read(self, question: str, queries: Sequence[Query], history: History) -> Turn:
         """Attached queries first, then the nodes named, then, for a follow-up, those of earlier turns."""
         read = self.references.read(question, queries, history)
         entities = read.entities[:MAX_ENTITIES]
         ledger = Ledger()
         if self.arm.graph:
             ledger.add(about(e.node) for e in entities if e.node)
-        work = Work(question, entities, read.options, read.asked, ledger, [], [], [], [])
+        work = Turn(question, entities, read.options, read.asked, ledger, [], [], [], [])
         for link in read.linked:
             if link.score < 0.98:
                 work.fact(f'"{link.text}" is read as {link.node.name} ({link.node.id}).')
@@ -278,39 +275,15 @@ class Answerer:
         )  # fmt: skip
 
 
-class Watched:
-    """A model's pieces; `usage` is what it cost, once they have ended."""
-
-    def __init__(self, stream: Generator[str, None, Usage]) -> None:
-        self._stream, self.usage = stream, Usage()
-
-    def __iter__(self) -> Iterator[str]:
-        self.usage = (yield from self._stream) or Usage()
-
-
-def disarmed(pieces: Iterable[str]) -> Iterator[str]:
-    """A model's text piece by piece, without HTML, links and images; what may begin one is held back until its next piece."""
-    held = ""
-    for piece in pieces:
-        text = held + piece
-        cut = len(text.rstrip("]:/"))
-        held = text[cut:]
-        if text[:cut]:
-            yield _disarm(text[:cut])
-    if held:
-        yield _disarm(held)
-
-
-def _disarm(text: str) -> str:
-    return text.replace("<", "&lt;").replace("](", "] (").replace("]:", "] :").replace("][", "] [").replace("://", ":\\//")
-
-
-def _notes(work: Work) -> list[str]:
-    return list(dict.fromkeys([*(q.note for q in work.entities if q.note), *(note for r in work.retrieved for note in r.notes)]))
+def _abstains(text: str) -> bool:
+    """Whether a model's text says that the answer is not known: in its first sentence of some length, or in the words it was given."""
+    told = [md_plain(sentence) for sentence in sentences(text)]
+    first = next((t for t in told if len(t.split()) > 3), " ".join(told))
+    return bool(ABSTAINS.search(first) or re.search(r"(?i)evidence does not hold the answer", text))
 
 
 def _written(work: Work) -> str:
-    parts = (work.head, " ".join(work.lead), work.ledger.markdown(), *(f"Note: {md_escape(n)}" for n in _notes(work)))
+    parts = (work.head, " ".join(work.lead), work.ledger.markdown(), *(f"Note: {md_escape(n)}" for n in notes_of(work)))
     return "\n\n".join(part for part in parts if part)
 
 

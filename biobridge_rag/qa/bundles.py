@@ -204,8 +204,7 @@ def to_bytes(bundle: Bundle) -> bytes:
 
 def save_bundle(bundle: Bundle, path: Path) -> None:
     """Writes the file, for its owner alone to read, beside its place and renames it. Raises InputError or DiskFullError."""
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise InputError(f"The bundle cannot be written to {path}: {'it is a folder' if path.is_dir() else 'its folder does not exist'}.")
+    check_place(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
@@ -216,6 +215,12 @@ def save_bundle(bundle: Bundle, path: Path) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise DiskFullError(f"Cannot write {path}: {error.strerror or error}.", "Free some space, or choose another place.") from error
+
+
+def check_place(path: Path) -> None:
+    """Raises InputError where no bundle can be written, as its folder is not there or it is one."""
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise InputError(f"The bundle cannot be written to {path}: {'it is a folder' if path.is_dir() else 'its folder does not exist'}.")
 
 
 def load_bundle(path: Path) -> Bundle:

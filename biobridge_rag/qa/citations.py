@@ -261,19 +261,21 @@ class _Judge:
 
 def _figures_fit(bare: str, statements: Sequence[Statement]) -> bool:
     """Every share in the sentence is one of the statements; where it cites predictions and speaks of no likeness, a probability of them."""
+    for reason in sorted({w for s in statements for w in s.why}, key=len, reverse=True):
+        bare = bare.replace(reason, " ")  # told word for word: its figures are those of the evidence, and no probabilities
     given = figures(bare)
     if not given:
         return True
     of_predictions = _all_figures(f"probability {percent(s.probability)}" for s in statements if s.kind == "predicted")
     elsewhere = _all_figures(s.plain() for s in statements if s.kind != "predicted")
-    reasons = _all_figures(f"likelihood {w}" for s in statements for w in s.why)
+    reasons = _all_figures(f"predicted: {w}" for s in statements for w in s.why)
     chances = re.findall(
         r"(?i)(?:probability|chance|likelihood|confidence)\W+(?:(?:of|is|about|only)\W+)*((?:under |over )?[\d.]+ ?%?)", bare
     )
     given_chances = figures(" ".join(f"probability {c if '%' in c else float(c.strip('.') or 0)}" for c in chances if _is_share(c)))
     if of_predictions and given_chances - of_predictions - elsewhere:
         return False
-    alike = reasons if re.search(r"(?i)like|similar|identi|resembl|score", bare) else frozenset()
+    alike = reasons if re.search(r"(?i)like|similar|identi|resembl|\bscore\b|\bprior\b", bare) else frozenset()
     return given <= of_predictions | elsewhere | alike
 
 

@@ -20,8 +20,12 @@ VARIABLES: dict[str, frozenset[str]] = {
     "choice": frozenset({"evidence", "options", "question"}),
     "true_false": frozenset({"evidence", "question"}),
     "plan": frozenset({"entities", "question"}),
+    "unaided": frozenset({"options", "question"}),
+    "system_unaided": frozenset(),
     "molecules": frozenset({"constraints", "evidence", "n", "seeds", "target"}),
 }
+SYSTEM = {"unaided": "system_unaided"}
+"""The templates that go with another system prompt than "system"."""
 NUMBERS = frozenset({"n"})
 """Fields that stand in a sentence of the template itself, unfenced, and hold digits alone."""
 FENCE_OPEN, FENCE_CLOSE = "<<<DATA", "DATA>>>"
@@ -97,7 +101,7 @@ def render(name: str, directory: Path | None = None, **fields: str) -> Prompt:
 
     Raises BiobridgeError as load_template does, or for a wrong field.
     """
-    template, system = load_template(name, directory), load_template("system", directory).substitute()
+    template, system = load_template(name, directory), load_template(SYSTEM.get(name, "system"), directory).substitute()
     wrong = set(fields) ^ VARIABLES[name] | {key for key in NUMBERS & set(fields) if not re.fullmatch(r"[0-9]{1,6}", fields[key])}
     if wrong:
         raise BiobridgeError(f"The prompt {name!r} was given wrong fields: {', '.join(sorted(wrong))}.", _allowed(name))

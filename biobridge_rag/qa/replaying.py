@@ -100,6 +100,8 @@ def _turn(before: Sequence[TurnRecord], turn: TurnRecord, number: int, engine: A
             chat = Recorded(turn.answer.model if turn.answer.model != "none" else "recorded", turn.exchanges)
     history = [(t.question, t.answer.text, _queries(t, engine)[0]) for t in before]
     how: dict[str, Any] = {"options": tuple(turn.options), "kind": turn.kind, "arm": turn.arm, "chat": chat}
+    if any(said.kind == "tools" for said in turn.exchanges):
+        how["plan"] = True
     try:
         events = engine.ask_stream(turn.question, queries, llm, history, **how)
         answers = [event.answer for event in events if event.answer is not None]

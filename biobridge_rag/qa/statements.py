@@ -13,15 +13,16 @@ from biobridge_rag.graph.phrases import phrase
 from biobridge_rag.qa.markdown import md_escape, visible, with_key, without_keys
 from biobridge_rag.types import Citation, Node, NodeType, RetrievedNode, Triple
 
-TEXTS = ("about", "passage")
+TEXTS = ("about", "passage", "given")
 CHARACTERS_A_TOKEN = 4.0
 """An estimate for English with names and numbers; tokenisers of today's models take from 3 to 5."""
-MAX_NAME, MAX_REASON = 160, 400
+MAX_NAME, MAX_REASON, MAX_GIVEN = 160, 400, 4_000
 _LENGTHS = (None, 700, 300, 120)
-_STRENGTH = ("known", "path", "predicted", "similar", "passage", "about")
+_STRENGTH = ("given", "known", "path", "predicted", "similar", "passage", "about")
 _TITLES = {
     "known": "**Known in the graph**",
     "similar": "**Nearest by embedding**",
+    "given": "**Texts that came with the question**",
     "passage": "**Texts of the graph**",
     "predicted": "**Predicted by the model, not stated in the graph**",
     "path": "**Paths of known edges**",
@@ -37,7 +38,7 @@ def percent(probability: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One numbered line: kind about | known | predicted | similar | passage | path, the node that it cites, and what it is said of.
+    """One numbered line: kind about | known | predicted | similar | passage | given | path, the node that it cites, and what it is said of.
 
     `text` is a plain clause, of a passage any text; `probability` in [0, 1] for predictions; `why` are the reasons of a prediction and
     the edges of a path, as clauses; `nodes` are the nodes that an edge or a path joins, in its order. A path cites all of them.
@@ -66,6 +67,8 @@ class Statement:
         if self.kind == "predicted":
             reasons = f" Why: {'; '.join(self.why)}." if self.why else ""
             return f"predicted, probability {percent(self.probability)}, not stated in the graph: {self.text}.{reasons}"
+        if self.kind == "given":
+            return f"passage: {short(self.node.name)}, which came with the question: {self.text.rstrip('.')}."
         named = f"of {short(self.node.name)}: " if self.kind == "passage" else ""
         return f"{self.kind}: {named}{self.text.rstrip('.')}." + (f" Source: {self.source}." if self.source else "")
 
@@ -112,6 +115,13 @@ def similar(name: str, hit: RetrievedNode) -> Statement:
 def passage(node: Node, text: str, source: str = "") -> Statement:
     """A piece of a node's text that a search for words or meaning has found."""
     return Statement("passage", node, shortened(text).rstrip("."), source=source)
+
+
+def given(number: int, text: str, name: str = "") -> Statement:
+    """A text that came with a question, at most 4,000 characters of it. It is cited as a node of its own that is in no graph: its id is
+    "passage:1", its type says nothing, and it has no address."""
+    node = Node(f"passage:{number}", NodeType.BIOLOGICAL_PROCESS, short(name) or f"Passage {number}")
+    return Statement("given", node, shortened(visible(text), MAX_GIVEN).rstrip("."))
 
 
 def path(triples: Sequence[Triple]) -> Statement:
@@ -174,7 +184,7 @@ class Ledger:
     def _item(self, s: Statement) -> str:
         if s.kind == "predicted":
             return "; ".join([f"probability {percent(s.probability)}", *map(md_escape, s.why)])
-        text = with_key(md_escape(s.text), self.keys(s)) if s.kind == "passage" else md_escape(s.text)
+        text = with_key(md_escape(s.text), self.keys(s)) if s.kind in ("passage", "given") else md_escape(s.text)
         return text + (f" (source: {md_escape(s.source)})" if s.source else "")
 
     def lines(self) -> list[str]:
@@ -196,8 +206,9 @@ class Ledger:
         statements were dropped for that.
 
         An edge stated from both its ends is kept once (which counts as none dropped). Texts are shortened before anything is dropped.
-        Then the strongest are kept: edges among the nodes `asked` of, other edges, paths, predictions by their probability, what is
-        similar, passages, descriptions; those alike in the order of the evidence. The budget holds for `lines`, one line break each.
+        Then the strongest are kept: edges among the nodes `asked` of, what came with the question, other edges, paths, predictions by
+        their probability, what is similar, passages, descriptions; those alike in the order of the evidence. The budget holds for
+        `lines`, one line break each.
         """
         whole = _no_edge_twice(self.statements)
         kept = whole

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from biobridge_rag.chemistry import Parsed, inchikey, mol_or_none, parse_sdf, parse_smiles
 from biobridge_rag.encoders.sequences import MAX_HEADER, clean_sequence, decode, is_residues, looks_like_dna, parse_fasta, printable
-from biobridge_rag.errors import FileError, MoleculeError
+from biobridge_rag.errors import FileError, MoleculeError, SequenceError
 from biobridge_rag.retrieval.linking import NodeLinker
 from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Query
 
 MAX_FILE_BYTES = 5_000_000
 MAX_QUERIES = 20
 _MIN_PASTED = 25
+_PASTED = re.compile(rf"\b[A-IK-NP-Z]{{{_MIN_PASTED},}}\*?(?![A-Za-z])")
 
 
 class QueryReader:
@@ -95,6 +96,21 @@ class QueryReader:
         if " " not in stripped and len(stripped) > 1 and _looks_like_smiles(stripped):
             return self.molecule(stripped)
         return None
+
+    def inside(self, text: str) -> tuple[str, list[Query]]:
+        """Takes sequences out of a question's words: (the question, with "this protein" in their place, and the queries). A run of 25
+        or more residue letters in capitals is one; what is no protein (a nucleotide sequence, say) stays where it is."""
+        queries: list[Query] = []
+
+        def taken(match: re.Match[str]) -> str:
+            try:
+                queries.append(self.sequence(match.group()))
+            except SequenceError:
+                return match.group()
+            return "this protein"
+
+        words = _PASTED.sub(taken, text)
+        return re.sub(r"(?:this|the|following) (?:protein|sequence)\s*[:=]?\s*this protein", "this protein", words), queries
 
     def file(self, path: Path) -> tuple[list[Query], list[str]]:
         """Queries of a FASTA, SDF, MOL or SMILES file and notes on what was left out. Raises an InputError in one line."""

@@ -24,7 +24,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     def ask(
         self: Any, question: str, queries: Any = (), llm: str | None = None, *, options: Any = (), kind: str = "", arm: str = "full",
-        chat: Any = None,
+        chat: Any = None, passages: Any = (),
     ) -> Answer:  # fmt: skip
         calls.append(
             {"question": question, "queries": queries, "llm": chat.model if chat else llm, "options": options, "kind": kind, "arm": arm}

@@ -226,17 +226,20 @@ class FakeEngine:
         self.asked: list[tuple[Any, ...]] = []
 
     def ask(
-        self, question: str, queries: Any = (), llm: str | None = None, *, options: Any, kind: str, arm: str, chat: Any = None
-    ) -> Answer:
-        self.asked.append((question, [q.value for q in queries], chat, options, kind, arm))
+        self, question: str, queries: Any = (), llm: str | None = None, *, options: Any, kind: str, arm: str, chat: Any = None,
+        passages: Any = (),
+    ) -> Answer:  # fmt: skip
+        self.asked.append((question, [q.value for q in queries], chat, options, kind, arm, passages))
         return answer("x")
 
 
 def test_an_engine_is_asked_with_all_that_a_question_brings() -> None:
     engine = FakeEngine()
-    brought = Question("1", "choice", "Which?", ("a",), ("a", "b"), sequences=("MKV", ">x\nMKL\nMKA"), smiles=("CCO",))
+    brought = Question(
+        "1", "choice", "Which?", ("a",), ("a", "b"), sequences=("MKV", ">x\nMKL\nMKA"), smiles=("CCO",), passages=("AIM: so",)
+    )
     chat: Any = object()
     asking(engine, chat)(brought, "bridge")
-    assert engine.asked == [("Which?", ["MKV", "MKL", "MKA", "CCO"], chat, ("a", "b"), "choice", "bridge")]
+    assert engine.asked == [("Which?", ["MKV", "MKL", "MKA", "CCO"], chat, ("a", "b"), "choice", "bridge", [("Passage 1", "AIM: so")])]
     with pytest.raises(SequenceError):
         queries_of(Question("1", "open", "?", sequences=("!",)), FakeReader())

@@ -36,9 +36,11 @@ class SmallEngine:
     def ask_stream(
         self, question: str, queries: Sequence[Query] = (), llm: str | None = None, history: Sequence[Any] = (), *,
         options: Sequence[str] = (), kind: str = "", arm: str = "full", chat: Any = None,
+        plan: bool | None = None,
     ) -> Iterator[AnswerEvent]:  # fmt: skip
         chat = chat if chat is not None else self.llm_of(self.settings, llm)
-        return Answerer(self.graph, LINKER, retrieve, chat, None, ARMS[arm]).ask_stream(question, queries, history, options, kind)
+        answerer = Answerer(self.graph, LINKER, retrieve, chat, None, ARMS[arm], bool(plan))
+        return answerer.ask_stream(question, queries, history, options, kind)
 
     def close(self) -> None:
         return

@@ -274,3 +274,17 @@ def test_scores_and_analogues_of_a_prediction_are_its_reasons() -> None:
     assert check(text, ledger.citations(), ledger.statements).unsupported == ()
     for wrong in (text.replace("score 0.11", "score 0.42"), text.replace("probability 36 %", "probability 11 %")):
         assert len(check(wrong, ledger.citations(), ledger.statements).unsupported) == 1
+
+
+def test_a_prediction_may_quote_the_figures_of_its_reasons() -> None:
+    """Scores of the bridge are no probabilities, although they stand in a sentence that states one."""
+    why = (
+        "46% identical over 300 residues to CDK1: hymenialdisine targets CDK1",
+        "bridge: score 0.10, number 2 of 3,820 by the bridge alone",
+    )
+    drug = Node("DB1", NodeType.DRUG, "hymenialdisine")
+    ledger = Ledger()
+    ledger.add([Statement("predicted", drug, "hymenialdisine targets the query", "the query", "", 0.09, why)])
+    assert check(ledger.markdown(), ledger.citations(), ledger.statements).unsupported == ()
+    wrong = ledger.markdown().replace("probability 9 %", "probability 10 %")
+    assert len(check(wrong, ledger.citations(), ledger.statements).unsupported) == 1

@@ -238,7 +238,7 @@ def keys_at_begin(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-@pytest.mark.parametrize("name", sorted(set(VARIABLES) - {"system"}))
+@pytest.mark.parametrize("name", sorted(name for name in VARIABLES if not name.startswith("system")))
 def test_no_template_lets_data_out(attack: str, name: str) -> None:
     plain = {key: "7" if key == "n" else HARMLESS for key in VARIABLES[name]}
     outside = unfenced(render(name, **plain).user)

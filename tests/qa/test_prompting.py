@@ -61,7 +61,7 @@ def filled(name: str, **changed: str) -> Prompt:
     return render(name, **{key: changed.get(key, "7" if key in NUMBERS else f"some {key}") for key in VARIABLES[name]})
 
 
-@pytest.mark.parametrize("name", sorted(set(VARIABLES) - {"system"}))
+@pytest.mark.parametrize("name", sorted(name for name in VARIABLES if not name.startswith("system")))
 def test_every_field_stands_in_a_fence_of_the_same_code(name: str) -> None:
     prompt = filled(name)
     codes = re.findall(rf"(?m)^{FENCE_OPEN} ([0-9a-f]{{16}})$", prompt.user)

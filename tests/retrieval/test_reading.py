@@ -186,3 +186,11 @@ def test_names_from_files_hold_no_control_characters(reader: QueryReader, tmp_pa
     assert queries[0].name == "[2J<b>spirit</b>"
     queries, _ = reader.file(file(tmp_path, "a.sdf", write_sdf([("CCO", {"name": "\x1b[2Jspirit"})])))
     assert queries[0].name == "[2Jspirit"
+
+
+def test_a_sequence_inside_a_question_is_taken_out(reader: QueryReader) -> None:
+    words, queries = reader.inside(f"Which drugs act on the protein {SEQUENCE}, and on asthma?")
+    assert words == "Which drugs act on this protein, and on asthma?" and [q.node for q in queries] == [NODES[0]]
+    dna = "ATGGCC" * 10
+    assert reader.inside(f"What is {dna}?") == (f"What is {dna}?", [])
+    assert reader.inside("Which drugs treat asthma?") == ("Which drugs treat asthma?", [])
