@@ -15,7 +15,7 @@ from biobridge_rag.qa.markdown import KEY, keys_of, md_escape, sentences, spans
 from biobridge_rag.qa.markdown import MARK as MARK
 from biobridge_rag.qa.markdown import md_plain as md_plain
 from biobridge_rag.qa.statements import TEXTS, Statement, percent, short
-from biobridge_rag.types import Citation, Node
+from biobridge_rag.types import Citation, Node, NodeType
 
 _SHAPES = re.compile(r"\*\*[^*]+\*\*:?(?: \([^)]*\))?:?$|\W*(?:\*\*)?(?:final )?(?:answer|verdict)\W*:", re.IGNORECASE)
 _SPACED_KEY = re.compile(r"(?<![^\S\n])(?P<space>[^\S\n]*)" + KEY.pattern)
@@ -38,6 +38,8 @@ class Checked:
     n_supporting: int = 0
 
 
+_LABELS = frozenset(t.label for t in NodeType)
+"""A node of such a name, as the disease "disease", is not what the word stands for."""
 _ALIKE = re.compile(r" like (.+): .*\1")
 """The name of an analogue in a reason: "82% like ERBB2: lapatinib targets ERBB2"."""
 
@@ -133,7 +135,7 @@ class _Judge:
 
     def _name(self, number: int, node: Node) -> None:
         for name in (node.name, short(node.name), node.id, *node.synonyms):
-            if re.search(r"[^\W\d_]", name):
+            if re.search(r"[^\W\d_]", name) and name.strip().lower() not in _LABELS:
                 self.places.setdefault(name.strip(), set()).add(number)
 
     def masked(self, text: str) -> tuple[str, dict[str, set[int]]]:

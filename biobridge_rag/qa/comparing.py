@@ -17,6 +17,7 @@ from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Relation, Retrie
 if TYPE_CHECKING:
     from biobridge_rag.qa.gathering import Gatherer, Work
 
+_BY = {"ppi": "By interaction", "parent-child": "Of parent and child terms"}
 MAX_COMPARED, MAX_RELATIONS, MAX_SHARED, MAX_OWN = 3, 4, 5, 3
 MAX_EXPLAINED, MAX_LINES, MAX_BETWEEN = 3, 4, 3
 
@@ -49,24 +50,25 @@ def compare(work: Work, gatherer: Gatherer) -> None:
         wanted = joined([plural(t) for t in work.asked.tails]) or "any other node"
         work.fact(f"The graph holds no edge of {joined([n.name for n in nodes])} to {wanted}.", abstains=True)
     elif len(relations) > MAX_RELATIONS:
-        work.fact(f"Relations left out here: {joined([r.name for r in relations[MAX_RELATIONS:]])}.")
+        work.fact(f"Relations left out here: {joined(list(dict.fromkeys(r.name for r in relations[MAX_RELATIONS:])))}.")
 
 
 def _compared(work: Work, relation: Relation, nodes: Sequence[Node], edges: Sequence[dict[str, Triple]]) -> None:
+    by = f"Of {plural(relation.tail_type)}" if relation.name == "interacts with" else _BY.get(relation.name, f"By '{relation.name}'")
     shared = [t for t in edges[0] if all(t in own for own in edges[1:])]
     if shared:
         work.ledger.add(known(own[t]) for t in shared[:MAX_SHARED] for own in edges)
         every = joined([_keyed(work, n, bold=True) for n in nodes])
         both = "both " if len(nodes) == 2 else ""
         names = joined([_keyed(work, edges[0][t].tail) for t in shared[:MAX_SHARED]], more=len(shared) > MAX_SHARED)
-        work.lead.append(f"By '{relation.name}' the graph links {both}{every} to {names}.")
+        work.lead.append(f"{by} the graph links {both}{every} to {names}.")
         work.prediction += [edges[0][t].tail.name for t in shared if edges[0][t].tail.name not in work.prediction]
     for node, own in zip(nodes, edges, strict=True):
         alone = [t for t in own if sum(t in other for other in edges) == 1]
         if alone:
             work.ledger.add(known(own[t]) for t in alone[:MAX_OWN])
             names = joined([_keyed(work, own[t].tail) for t in alone[:MAX_OWN]], more=len(alone) > MAX_OWN)
-            work.lead.append(f"By '{relation.name}' the graph links only {_keyed(work, node, bold=True)} to {names}.")
+            work.lead.append(f"{by} the graph links only {_keyed(work, node, bold=True)} to {names}.")
 
 
 def _keyed(work: Work, node: Node, bold: bool = False) -> str:

