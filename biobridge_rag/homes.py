@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,26 @@ class Home:
 
     def encode(self, node_type: NodeType, groups: Sequence[tuple[str, ...]]) -> Vectors:
         """(n, dim) unit vectors of nodes that the graph does not hold, each with its values, comparable with the type's table."""
-        return encode_groups(self.encoders[node_type.modality], groups, self._centres.get(node_type))
+        return encode_groups(self._remembering[node_type.modality], groups, self._centres.get(node_type))
+
+    @cached_property
+    def _remembering(self) -> dict[Modality, Encoder]:
+        return {modality: _Remembering(encoder) for modality, encoder in self.encoders.items()}
 
     @cached_property
     def _centres(self) -> dict[NodeType, Vectors | None]:
         return {t: load_centre(self.path / "embeddings", t.slug) for t in self.tables}
+
+
+class _Remembering:
+    """An encoder that does not encode a single value again that it was given lately: a question is held against every type of text."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.id, self.modality, self.dim = encoder.id, encoder.modality, encoder.dim
+        self._encoder, self._one = encoder, lru_cache(maxsize=8)(lambda value: encoder.encode([value]))
+
+    def encode(self, values: Sequence[str]) -> Vectors:
+        return self._one(values[0]).copy() if len(values) == 1 else self._encoder.encode(values)
 
 
 def open_home(path: Path, source: Source = ANYWHERE, chroma_url: str = "") -> Home:

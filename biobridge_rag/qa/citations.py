@@ -38,6 +38,10 @@ class Checked:
     n_supporting: int = 0
 
 
+_ALIKE = re.compile(r" like (.+): .*\1")
+"""The name of an analogue in a reason: "82% like ERBB2: lapatinib targets ERBB2"."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Fact:
     """One thing that a statement says: of which nodes, which relations, as a prediction or not."""
@@ -116,6 +120,8 @@ class _Judge:
         for at, s in enumerate(evidence):
             if s.of and s.of not in self.places:
                 self.places[s.of] = self.by_fold.setdefault(s.of.casefold(), {len(numbers) + at})
+            for alike in (m[1] for w in s.why if (m := _ALIKE.search(w)) and m[1] not in self.places):
+                self.places[alike] = self.by_fold.setdefault(alike.casefold(), {-1 - len(self.places)})
         self.forms = sorted(((n.casefold(), n) for n in self.places if len(n) > 1), key=lambda form: -len(form[1]))
         self.patterns: dict[str, re.Pattern[str]] = {}
         self.numbers = numbers

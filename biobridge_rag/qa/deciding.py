@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from biobridge_rag.errors import BiobridgeError
 from biobridge_rag.graph.incidence import linked
@@ -39,9 +39,13 @@ _ENDS: dict[str, tuple[tuple[NodeType, ...], tuple[NodeType, ...]]] = {
 }
 # How often each basis was right, on half of the statements of KG-RAG's benchmark; a prediction states its own.
 SURE = {"edge": 0.97, "identifier": 0.97, "name": 0.9, "passage": 0.9, "path": 0.8, "guess": 0.6}
+MIN_TOP, MAX_TOP = 20, 1000
 LIKELY_RANK = 0.1  # a prediction among this share of all tails speaks for a link
 MIN_CHOICE = 0.5
 _HOPS = 3
+_PARENT = "parent-child"
+_LOOSE = ("associated with", "interacts with", "ppi")
+"""What is said of any two things that are linked, as well as of the types that these relations go between."""
 Retrieve = Callable[[Query, Relation, int], Retrieval]
 
 
@@ -88,6 +92,8 @@ class Decider:
             return self._identifier(claim, self._node(claim.subject, heads))
         a, b = self._pair(claim, heads, tails)
         missing = tuple(text for text, node in ((claim.subject, a), (claim.object, b)) if node is None)
+        if a is not None and b is not None and claim.relation in _LOOSE and not any(r.name == claim.relation for r in self._between(a, b)):
+            claim = replace(claim, relation=ANY)
         for holds, basis, probability, statements, said in self._evidence(claim, a, b):
             return Verdict(holds != claim.negated, probability, basis, tuple(statements), said, missing)
         return Verdict(not claim.negated, SURE["guess"], "guess", (), "", missing)
@@ -95,7 +101,11 @@ class Decider:
     def _evidence(self, claim: Claim, a: Node | None, b: Node | None) -> Iterator[tuple[bool, str, float, list[Statement], str]]:
         """(linked, basis, probability, statements, words) of each kind of evidence, strongest first."""
         if a is not None and b is not None and self.edges:
-            edges = [t for t in self._edges(a, b) if claim.relation in (ANY, t.relation.name) or claim.relation == IS_A]
+            edges = [
+                t
+                for t in self._edges(a, b)
+                if claim.relation in (ANY, t.relation.name) or (claim.relation, t.relation.name) == (IS_A, _PARENT)
+            ]
             if edges:
                 yield True, "edge", SURE["edge"], [known(t) for t in edges], ""
         if claim.relation == IS_A:
@@ -142,11 +152,11 @@ class Decider:
             if disease.type is not _S:
                 continue
             at = self._at(disease)
-            for position in sorted(linked(self.graph, at, "parent-child", _S)):
+            for position in sorted(linked(self.graph, at, _PARENT, _S)):
                 near = self.graph.nodes[position]
                 edges = [t for t in self._edges(near, other) if t.relation.name == claim.relation]
                 if edges:
-                    hop = next(t for t in self._edges(disease, near) if t.relation.name == "parent-child")
+                    hop = next(t for t in self._edges(disease, near) if t.relation.name == _PARENT)
                     yield True, "path", SURE["path"], [path([hop, edges[0]])], ""
                     return
 
@@ -159,10 +169,13 @@ class Decider:
         if relation is None:
             return
         n_tails = len(self.graph.by_type[b.type])
-        hits = self._hits(a, relation, max(20, int(LIKELY_RANK * n_tails)))
+        top = min(MAX_TOP, max(MIN_TOP, int(LIKELY_RANK * n_tails)))
+        hits = self._hits(a, relation, top)
+        if hits is None:
+            return
         hit = next((h for h in hits if h.node.id == b.id), None)
         if hit is None:
-            said = f"the graph has no edge and the model does not rank {b.name} among the likely tenth of {n_tails:,} for {a.name}"
+            said = f"the graph has no edge and the model does not rank {b.name} among the {top:,} likeliest of {n_tails:,} for {a.name}"
             yield False, "predicted", SURE["guess"], [about(a), about(b)], said
         else:
             statement = predicted(a.name, a.type, relation.name, hit)
@@ -173,13 +186,14 @@ class Decider:
         owner = next(
             (n for t in NodeType if (p := self.graph.position(t, claim.object.upper())) is not None for n in [self.graph.nodes[p]]), None
         )
-        if a is not None and self.edges:
+        schemes = {_scheme(a.id), *(_scheme(s) for s in a.synonyms)} if a is not None else set()
+        if a is not None and self.edges and (_scheme(claim.object) in schemes or owner not in (None, a)):
             holds = stated in {_identifier(a.id), *(_identifier(s) for s in a.synonyms)}
             return Verdict(holds != claim.negated, SURE["identifier"], "identifier", (about(a),), f"the graph has it as {a.id}")
-        if owner is not None and self.edges:
+        if a is None and owner is not None and self.edges:
             said = f"{claim.object} is {owner.name} in the graph"
             return Verdict(claim.negated, SURE["identifier"], "identifier", (about(owner),), said, (claim.subject,))
-        return Verdict(not claim.negated, SURE["guess"], "guess", (), "", (claim.subject,))
+        return Verdict(not claim.negated, SURE["guess"], "guess", (), "", () if a is not None else (claim.subject,))
 
     def options(self, texts: Sequence[str], entities: Sequence[Node], names: frozenset[str], wanted: Sequence[NodeType]) -> list[Option]:
         """The options, best first (as given where equal), by what links them to the entities along relations of these names."""
@@ -214,13 +228,14 @@ class Decider:
                         return 0.1 + 0.4 * statements[0].probability, statements
         return 0.0, []
 
-    def _hits(self, node: Node, relation: Relation, top: int) -> Sequence[RetrievedNode]:
+    def _hits(self, node: Node, relation: Relation, top: int) -> Sequence[RetrievedNode] | None:
+        """None where they cannot be had; a notice says why."""
         query = Query(node.type, node.name, node.values[0] if node.values else "", node)
         try:
-            return self.retrieve(query, relation, min(top, 1000)).hits
+            return self.retrieve(query, relation, top).hits
         except BiobridgeError as error:
             self.notices.append(f"No predictions for {node.name}: {error.message}")
-            return ()
+            return None
 
     def _pair(self, claim: Claim, heads: tuple[NodeType, ...], tails: tuple[NodeType, ...]) -> tuple[Node | None, Node | None]:
         """The nodes of subject and object: of the types that the relation goes between, in either order."""
@@ -230,7 +245,8 @@ class Decider:
         b = self._node(claim.object, tails)
         if a is None and b is None:
             a, b = self._node(claim.subject, tails), self._node(claim.object, heads)
-        return a, b
+        every = tuple(NodeType)
+        return a or self._node(claim.subject, every), b or self._node(claim.object, every)
 
     def _node(self, text: str, types: Sequence[NodeType]) -> Node | None:
         """The node that the whole text names, of the first of these types that has one."""
@@ -254,10 +270,7 @@ class Decider:
         came, border = {start: start}, [start]
         for _ in range(_HOPS):
             border = [
-                t
-                for s in border
-                for t in sorted(linked(self.graph, s, "parent-child", a.type))
-                if came.setdefault(t, s) == s and t != start
+                t for s in border for t in sorted(linked(self.graph, s, _PARENT, a.type)) if came.setdefault(t, s) == s and t != start
             ]
             if goal in came:
                 chain = [goal]
@@ -270,6 +283,12 @@ class Decider:
         at = self.graph.position(node.type, node.id)
         assert at is not None, "nodes come from the graph"
         return at
+
+
+def _scheme(text: str) -> str:
+    """What an identifier is one of: "DOID" of "DOID:50466"; of others the pattern of letters and digits, "AA0" of "DB00317"."""
+    prefix, colon, _ = text.upper().rpartition(":")
+    return prefix if colon else re.sub(r"[0-9]+", "0", re.sub(r"[A-Z]", "A", text.upper()))
 
 
 def _identifier(text: str) -> str:

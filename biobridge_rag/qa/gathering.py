@@ -86,7 +86,7 @@ class Gatherer:
         self.graph, self.retrieve = graph, retrieve
 
     def gather(self, work: Work) -> Iterator[Step]:
-        work.entities = [self._settled(work, e) for e in work.entities]
+        work.entities = [self.settled(work, e) for e in work.entities]
         if work.asked.kind == "pair":
             yield from self._pairs(work)
         elif work.asked.kind == "similar":
@@ -104,7 +104,7 @@ class Gatherer:
             self._about(work)
 
     @staticmethod
-    def _settled(work: Work, query: Query) -> Query:
+    def settled(work: Work, query: Query) -> Query:
         """What is attached under another name than that of its node, under the node's name; says so."""
         node = query.node
         if node is None or query.name.casefold() in {n.casefold() for n in (node.name, node.id, *node.synonyms)}:
@@ -193,7 +193,7 @@ class Gatherer:
         node = query.node or (retrieval.query.node if retrieval else None)
         if node is not None and query.node is None:
             work.ledger.add([about(node)])
-            query = self._settled(work, replace(query, node=node))
+            query = self.settled(work, replace(query, node=node))
         rank = {hit.node.id: hit.rank for hit in hits}
         triples = [t for t in self.triples(node) if t.relation in relations] if node else []
         triples.sort(key=lambda t: (t.tail.id not in first, relations.index(t.relation), rank.get(t.tail.id, len(rank) + 1)))

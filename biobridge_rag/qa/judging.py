@@ -5,15 +5,17 @@ Knows: decisions, the ledger of evidence. Does not know: how decisions are made,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from biobridge_rag.qa.deciding import MIN_CHOICE, Decider, Option
 from biobridge_rag.qa.gathering import Work
-from biobridge_rag.qa.markdown import md_escape
 from biobridge_rag.qa.propositions import Claim, read_claim
 from biobridge_rag.qa.wording import joined
 from biobridge_rag.types import Node, NodeType
 
+_AMONG = re.compile(r"(?i)^(?:these|those|the following|them)\b.*\b(?:with|for|of|to|by|in) ")
+"""What goes before the name in "Which of these genes is associated with _", where names of the graph are masked by "_"."""
 SIDES = {True: ("true", "yes"), False: ("false", "no")}
 
 
@@ -47,8 +49,12 @@ def judge(work: Work, decider: Decider) -> None:
 def choose(work: Work, decider: Decider, missing: Sequence[str]) -> None:
     """The option that is linked best to all entities of the question; abstains where none is linked well enough, and where the graph
     has no node for something that the question names."""
-    entities = [e.node for e in work.entities if e.node is not None and e.name not in work.choices]
+    choices = {choice.strip().casefold() for choice in work.choices}
+    listed = {(link.node.type, link.node.id) for link in work.linked if link.text.casefold() in choices}
+    named = [e.node for e in work.entities if e.node is not None and e.name.casefold() not in choices]
+    entities = [node for node in named if (node.type, node.id) not in listed]
     ranked = decider.options(work.choices, entities, work.asked.names, [t for t in work.asked.tails if isinstance(t, NodeType)])
+    missing = [name for name in (_AMONG.sub("", m) for m in missing) if re.search(r"[^\W_]", name)]
     unknown = [option.text for option in ranked if option.node is None]
     for name in missing:
         work.fact(f'No node of this graph is named "{name}".')
@@ -61,12 +67,12 @@ def choose(work: Work, decider: Decider, missing: Sequence[str]) -> None:
         work.prediction = [option.text for option in ranked]
         work.head = f"Answer: {best.text}"
         work.sure = min(0.97, best.score / max(len(entities), 1))
-        names = joined([md_escape(e.name) for e in entities])
+        names = joined([e.name for e in entities])
         if best.score < len(entities):
             work.fact(f"Not every link of {best.text} to {names} is an edge of the graph; see what each rests on.")
         return
-    named = joined([e.name for e in entities]) or "what the question names"
-    work.fact(f"No option is linked to {named} well enough to be chosen. To tell, the graph would need edges between them.", abstains=True)
+    spoken = joined([e.name for e in entities]) or "what the question names"
+    work.fact(f"No option is linked to {spoken} well enough to be chosen. To tell, the graph would need edges between them.", abstains=True)
 
 
 def _good_enough(ranked: Sequence[Option], entities: Sequence[Node]) -> bool:

@@ -7,12 +7,13 @@ language models.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from biobridge_rag.graph.incidence import linked
 from biobridge_rag.qa.comparing import explained
 from biobridge_rag.qa.gathering import MAX_KNOWN, MAX_PREDICTED, MIN_PROBABILITY, TOP_PAIR, Gatherer, Step, Work
 from biobridge_rag.qa.markdown import md_escape
-from biobridge_rag.qa.statements import Statement, known, percent, predicted
+from biobridge_rag.qa.statements import Statement, about, known, percent, predicted
 from biobridge_rag.qa.wording import joined
 from biobridge_rag.retrieval.mechanism import rank_targets
 from biobridge_rag.types import Node, NodeType, Query, Relation, RetrievedNode
@@ -27,11 +28,15 @@ _BESIDES = ("enzyme", "transporter", "carrier")
 def mechanism(work: Work, gatherer: Gatherer, described: Callable[[Node, Node], float] | None) -> Iterator[Step]:
     """Ranks the targets of the first drug of `work`, with the diseases that it names in view."""
     drug = next(e for e in work.entities if e.type is _D)
+    drug = gatherer.settled(work, drug)
     diseases = [e.node for e in work.entities if e.type is _S and e.node is not None]
     yield f"Looking for what {drug.name} acts by"
     retrieval = gatherer.retrieved(work, drug, _TARGET, TOP_PAIR)
     if retrieval is not None:
         yield retrieval
+    if drug.node is None and retrieval is not None and retrieval.query.node is not None:
+        work.ledger.add([about(retrieval.query.node)])
+        drug = gatherer.settled(work, replace(drug, node=retrieval.query.node))
     hits = retrieval.hits if retrieval else ()
     predictions = [h for h in hits if not h.known and h.probability >= MIN_PROBABILITY]
     ranked = _known(work, gatherer, drug, diseases, hits, described)

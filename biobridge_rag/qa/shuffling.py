@@ -22,7 +22,8 @@ def shuffle(graph: KnowledgeGraph, retrieve: Retrieve, seed: int = 0) -> tuple[K
     rng = np.random.default_rng(seed)
     of: Indices = np.arange(len(graph.nodes))
     for positions in graph.by_type.values():
-        of[positions] = rng.permutation(positions)
+        turned = rng.permutation(positions)
+        of[turned] = np.roll(turned, 1)  # no node keeps its own, where its type has another one
     taken_by = np.argsort(of)
     shuffled = KnowledgeGraph(
         graph.name, graph.nodes, graph.relations, taken_by[graph.head].astype(np.int32), graph.relation, graph.tail, graph.source,

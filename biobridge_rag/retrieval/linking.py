@@ -146,8 +146,8 @@ class NodeLinker:
         exact = self._exactly(words_of(text.strip()[:MAX_QUESTION]), node_type)
         if exact:
             return self.graph.nodes[exact[0][0]]
-        close = self._nearest_spelling(text.strip()[:MAX_QUESTION])
-        return close.node if close is not None and close.node.type == node_type else None
+        close = self._nearest_spelling(text.strip()[:MAX_QUESTION], node_type)
+        return close.node if close is not None else None
 
     def mentions(self, question: str, limit: int = 5, fuzzy: bool = True) -> list[LinkedNode]:
         """The nodes a text speaks of, in its order, at most `limit`; exact spellings first, then typing errors (score >= 0.88,
@@ -292,7 +292,7 @@ class NodeLinker:
             return False
         return len(word) >= least or (word[0].isupper() and not first and len(word) > _SHORT)
 
-    def _nearest_spelling(self, text: str) -> LinkedNode | None:
+    def _nearest_spelling(self, text: str, node_type: str | None = None) -> LinkedNode | None:
         from rapidfuzz import fuzz
         from rapidfuzz.distance import OSA
 
@@ -306,7 +306,8 @@ class NodeLinker:
         highest = 0.0
         for length in range(len(spelled) - 2, len(spelled) + 3):
             for i in self._by_letter.get((spelled[0], length), ()):
-                if _is_symbol(self._at[i][1]):
+                at, spelling = self._at[i]
+                if _is_symbol(spelling) or (node_type is not None and self.graph.nodes[at].type != node_type):
                     continue
                 score = fuzz.ratio(spelled, self._texts[i], score_cutoff=100 * least) / 100
                 if not score or score < highest:

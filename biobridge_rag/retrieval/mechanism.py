@@ -48,11 +48,12 @@ def rank_targets(
     at = graph.position(drug.type, drug.id)
     indicated = linked(graph, at, "indication", _S) if at is not None else frozenset()
     asked = {p for s in diseases if (p := graph.position(s.type, s.id)) is not None}
+    genes_of = {s: _genes(graph, p) for s in diseases if (p := graph.position(s.type, s.id)) is not None}
     asked |= {p for s in asked for p in linked(graph, s, "parent-child", _S)}
     own = {at}
     peers = frozenset().union(*(linked(graph, s, "indication", _D) for s in indicated)) - own
     asked_peers = frozenset().union(*(linked(graph, s, "indication", _D) for s in asked)) - own
-    of_asked = frozenset().union(*(linked(graph, s, "associated with", _P) for s in asked))
+    of_asked = frozenset().union(*genes_of.values())
     of_indicated = [linked(graph, s, "associated with", _P) for s in indicated]
     rows = []
     for node in targets:
@@ -75,7 +76,9 @@ def rank_targets(
         if drugs & peers:
             reasons.append(f"{len(drugs & peers)} of {len(peers)} other drugs for its indications target it")
         if features["disease"]:
-            reasons.append(f"it is associated with {diseases[0].name} or its parent or child terms")
+            reasons.append(
+                f"it is associated with {next(s.name for s, genes in genes_of.items() if position in genes)} or its parent or child terms"
+            )
         elif n_associated:
             reasons.append(f"it is associated with {n_associated} of its {len(indicated)} indications")
         if text >= 0.3:
@@ -87,3 +90,9 @@ def rank_targets(
     total = sum(math.exp(row[0] - highest) for row in rows)
     ranked = sorted(rows, key=lambda row: (-row[0], row[1].id))
     return [RankedTarget(node, score, math.exp(score - highest) / total, reasons, text) for score, node, reasons, text in ranked]
+
+
+def _genes(graph: KnowledgeGraph, disease: int) -> frozenset[int]:
+    """The proteins that are associated with a disease or with its parent and child terms."""
+    terms = {disease, *linked(graph, disease, "parent-child", _S)}
+    return frozenset[int]().union(*(linked(graph, term, "associated with", _P) for term in terms))

@@ -23,7 +23,7 @@ from biobridge_rag.store.index import FROZEN, NodeIndex
 from biobridge_rag.types import KnowledgeGraph, Modality, Node, NodeType, Vectors
 
 K_RRF = 60
-NAMES = 0.3  # the share of the names in the score by words; more finds named nodes better, less those that are described
+NAMES = 0.5  # the share of the names in the score by words; more finds named nodes better, and less those that are described
 POOL = 100  # how deep each ranking is read
 _STOP_WORDS = """
 a about after all also am an and any are as at be been between both but by can could did do does for from give had has have how i if in into
