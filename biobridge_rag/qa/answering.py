@@ -119,12 +119,11 @@ class Answerer:
         if self.llm is None and not self._english(work):
             work.notices.append("The question does not seem to be in English. Without a language model it is read as far as names go.")
         answer = self._composed(work, sheet_of(work, self.max_evidence))
-        if self.texts is not None and self.arm.graph and self.llm is not None:  # for the model: more to read than the answer without it
+        if self.texts is not None and self.arm.graph and self.llm is not None:  # for a model to read, not to be listed
             add_passages(work, self.texts, described=True)
-        sheet = sheet_of(work, self.max_evidence)
         if self.llm is not None and (work.ledger.statements or work.plan is not None or self.arm.name == "none"):
             yield AnswerEvent("status", f"Writing the answer with {self.llm.model}")
-            answer = yield from self._ask_model(self.llm, work, sheet, history, answer)
+            answer = yield from self._ask_model(self.llm, work, sheet_of(work, self.max_evidence), history, answer)
         notice = " ".join(dict.fromkeys(work.notices))
         yield AnswerEvent("answer", answer=replace(answer, notice=notice, usage=work.usage + answer.usage))
 

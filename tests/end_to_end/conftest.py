@@ -43,7 +43,7 @@ class Result:
         """The one line of an error; fails where there is more, or where stdout holds anything."""
         lines = self.err.splitlines()
         assert self.out == "" and len(lines) == 1 and lines[0].startswith("biobridge-rag: "), self
-        assert "Traceback" not in self.err and 20 < len(lines[0]) < 700, self
+        assert "Traceback" not in self.err and 20 < len(lines[0]) < 800, self
         return lines[0]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import pytest
 
+from biobridge_rag.errors import LLMError
 from biobridge_rag.qa.answering import Answerer
 from biobridge_rag.qa.arms import ARMS
 from biobridge_rag.qa.texts import Texts, only_texts_tell
@@ -111,3 +112,10 @@ def test_by_texts_alone_a_mechanism_is_what_the_description_names() -> None:
     answer = texts_answerer(None, "text").ask("What is the mechanism of action of gefitinib?")
     assert answer.prediction[0] == "EGFR" and 'The description of gefitinib names EGFR ("EGFR' in answer.text and answer.unsupported == ()
     assert answer.retrieved == () and not answer.abstained
+
+
+@pytest.mark.parametrize("arm", ["full", "text"])
+def test_the_answer_of_the_evidence_is_the_same_whether_a_model_failed_or_was_not_asked(arm: str) -> None:
+    failing = texts_answerer(FakeModel(error=LLMError("It failed.")), arm).ask("Does gefitinib bind EGFR?")
+    without = texts_answerer(None, arm).ask("Does gefitinib bind EGFR?")
+    assert (failing.text, failing.shown, failing.prompt_sha256) == (without.text, without.shown, without.prompt_sha256)
