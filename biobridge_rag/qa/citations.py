@@ -39,7 +39,7 @@ class Checked:
 
 
 _LABELS = frozenset(t.label for t in NodeType)
-"""A node of such a name, as the disease "disease", is not what the word stands for."""
+"""A node of such a name, as the disease "disease", is not what "1 disease" counts."""
 _ALIKE = re.compile(r" like (.+): .*\1")
 """The name of an analogue in a reason: "82% like ERBB2: lapatinib targets ERBB2"."""
 
@@ -135,7 +135,7 @@ class _Judge:
 
     def _name(self, number: int, node: Node) -> None:
         for name in (node.name, short(node.name), node.id, *node.synonyms):
-            if re.search(r"[^\W\d_]", name) and name.strip().lower() not in _LABELS:
+            if re.search(r"[^\W\d_]", name):
                 self.places.setdefault(name.strip(), set()).add(number)
 
     def masked(self, text: str) -> tuple[str, dict[str, set[int]]]:
@@ -291,7 +291,8 @@ def _form(name: str) -> re.Pattern[str]:
     """A name as a pattern: a short word of capitals, such as the symbol CAT, as it is; all others in any case."""
     pattern = re.escape(name)
     exact = name.isupper() and name.isalpha() and len(name) <= 5
-    return re.compile(rf"(?<!\w){pattern}(?!\w)", 0 if exact else re.IGNORECASE)
+    counted = r"(?<!\b1 )" if name.lower() in _LABELS else ""
+    return re.compile(rf"(?<!\w){counted}{pattern}(?!\w)", 0 if exact else re.IGNORECASE)
 
 
 def _hidden(text: str, wordings: Iterable[str], facts: Iterable[str]) -> str:

@@ -139,6 +139,10 @@ def test_a_node_that_is_called_disease_does_not_confuse_the_check() -> None:
     named = {**MORE, "disease": Node("DOID:4", S, "disease")}
     graph = graph_of(named, [("EGFR", "associated with", "lung cancer"), ("gefitinib", "indication", "disease")])
     assert "1 disease to **EGFR**" in ask("Which diseases is EGFR linked to?", graph=graph, ranked=ranking(graph, "disease")).text
+    shared = [("afatinib", "enzyme", "TP53"), ("TP53", "associated with", "disease"), ("EGFR", "associated with", "disease")]
+    graph = graph_of(named, shared)
+    assert "TP53 is associated with disease" in ask("How is afatinib connected to EGFR?", graph=graph).text
+    graph = graph_of(named, [("gefitinib", "indication", "disease")])
     assert "is indicated for disease" in ask("What does gefitinib treat?", graph=graph).text
 
 
