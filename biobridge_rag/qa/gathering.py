@@ -18,12 +18,13 @@ from biobridge_rag.qa.statements import Ledger, Statement, about, known, percent
 from biobridge_rag.qa.wording import ORDER, order, plural
 from biobridge_rag.qa.wording import joined as joined
 from biobridge_rag.retrieval.linking import LinkedNode
-from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Query, Relation, Retrieval, Triple
+from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Query, Relation, Retrieval, RetrievedNode, Triple
 
 Retrieve = Callable[[Query, Relation, int], Retrieval]
 Step = str | Retrieval
 """What happens on the way: a line to show, or a retrieval."""
 MAX_KNOWN, MAX_PREDICTED, MIN_PROBABILITY = 12, 5, 0.02
+FIRST = 1.5
 TOP, TOP_PAIR, MAX_TOP = 20, 100, 1000
 """Hits asked of a retrieval beyond the known ones; TOP_PAIR where given nodes are looked for among them."""
 
@@ -201,14 +202,17 @@ class Gatherer:
         stated = {t.tail.id for t in triples}
         if options:
             triples = [t for t in triples if t.tail.id in options]
-        fresh = [h for h in hits if not h.known and h.node.id not in stated and h.probability >= MIN_PROBABILITY]
-        guesses = [h for h in fresh if not options or h.node.id in options]
+        fresh = [(h, relations[0]) for h in hits if not h.known and h.node.id not in stated]
+        if node is None and (not work.asked.names or re.search(r"(?i)\bacts? on\b", work.question)):
+            fresh = self._along_others(work, query, self._relations(query.type, tail, frozenset()), fresh)
+        likely = [(h, r) for h, r in fresh if h.probability >= MIN_PROBABILITY and (not options or h.node.id in options)]
         facts = [known(t) for t in triples[:MAX_KNOWN]]
-        predictions = [predicted(query.name, query.type, relations[0].name, h) for h in guesses[:MAX_PREDICTED]]
+        predictions = [predicted(query.name, query.type, r.name, h) for h, r in likely[:MAX_PREDICTED]]
         work.ledger.add([*facts, *predictions])
-        explained(work, self.graph, node, relations[0], guesses)
+        explained(work, self.graph, node, relations[0], [h for h, _ in likely])
         work.prediction += [t.tail.name for t in triples if t.tail.name not in work.prediction]
-        work.prediction += [h.node.name for h in guesses if h.node.name not in work.prediction]
+        named = likely if options or not likely else fresh
+        work.prediction += [h.node.name for h, _ in named if h.node.name not in work.prediction]
         among = (" among those listed before" if work.options else " among those named") if options else ""
         if triples:
             n = len({t.tail.id for t in triples})
@@ -227,6 +231,22 @@ class Gatherer:
                 f"{work.ledger.key(best.node)}."
             )
         return bool(triples or predictions)
+
+    def _along_others(
+        self, work: Work, query: Query, relations: list[Relation], first: list[tuple[RetrievedNode, Relation]]
+    ) -> list[tuple[RetrievedNode, Relation]]:
+        """The hits of a query that is no node along all relations to the tails, where the question names none of these: the best of each
+        tail by its probability, which counts half as much again along the first relation. What a new protein is to a drug (its target, an
+        enzyme) is not known beforehand; on held-out proteins this finds a true drug among ten a little more often than targets alone."""
+        found = [(h, r, FIRST * h.probability) for h, r in first]
+        for relation in relations[1:]:
+            retrieval = self.retrieved(work, query, relation, TOP)
+            found += [(h, relation, h.probability) for h in (retrieval.hits if retrieval else ())]
+        found.sort(key=lambda row: -row[2])
+        best: dict[str, tuple[RetrievedNode, Relation]] = {}
+        for hit, relation, _ in found:
+            best.setdefault(hit.node.id, (hit, relation))
+        return list(best.values())
 
     def _shared(self, queries: list[Query], tails: Sequence[NodeType], names: frozenset[str]) -> set[str]:
         """Ids of the tails that edges link to every one of the queries that are nodes."""
