@@ -8,7 +8,7 @@ import pytest
 
 from biobridge_rag.qa.answering import Answerer
 from biobridge_rag.retrieval.linking import NodeLinker
-from biobridge_rag.types import Answer, KnowledgeGraph, Node, NodeType, Query, Relation, Retrieval
+from biobridge_rag.types import Answer, KnowledgeGraph, Node, NodeType, Query, Relation, Retrieval, RetrievedNode
 from tests.qa.test_answering import EDGES, retrieve
 from tests.qa.worlds import MORE, Retrieve, graph_of, ranking
 
@@ -180,3 +180,18 @@ def test_comparisons_of_linked_nodes_and_of_three() -> None:
 def test_comparisons_that_cannot_be_made(question: str, queries: list[Query], said: str) -> None:
     answer = ask(question, queries)
     assert said in answer.text and answer.abstained
+
+
+def test_drugs_of_a_new_protein_are_looked_for_along_all_relations_unless_one_is_named() -> None:
+    """A drug that is likelier by another relation comes first; half as much again counts for the first relation."""
+    graph = graph_of(MORE, [("gefitinib", "target", "EGFR"), ("lapatinib", "enzyme", "TP53")])
+    chances = {("target", "gefitinib"): 0.3, ("enzyme", "lapatinib"): 0.5, ("enzyme", "afatinib"): 0.4}
+
+    def retrieve(query: Query, relation: Relation, top: int) -> Retrieval:
+        found = [(p, MORE[drug]) for (name, drug), p in chances.items() if name == relation.name]
+        hits = [RetrievedNode(n, i + 1, p, p, False, (), {"bridge": p}) for i, (p, n) in enumerate(found)]
+        return Retrieval(query, relation, tuple(hits[:top]))
+
+    answer = ask("Which drugs act on this protein?", [UNKNOWN], graph, retrieve)
+    assert answer.prediction == ("lapatinib", "gefitinib", "afatinib") and not answer.abstained
+    assert ask("Which drugs inhibit this protein?", [UNKNOWN], graph, retrieve).prediction == ("gefitinib",)
