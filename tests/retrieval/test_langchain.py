@@ -6,7 +6,8 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,12 @@ EDGES = (
     (IMATINIB, "target", ABL1), (IMATINIB, "target", KIT), (BAD, "target", ABL1), (IMATINIB, "indication", CML),
     (ABL1, "associated with", CML), (ASPIRIN, "indication", GOUT), (ABL1, "ppi", KIT),
 )  # fmt: skip
+
+
+def awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """In a thread of its own: the one of the tests may already run a loop, where a browser is open."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 def make_graph() -> KnowledgeGraph:
@@ -107,7 +114,7 @@ def test_anything_a_user_brings_is_read(engine: Engine, text: str, kind: NodeTyp
 
 def test_parameters_reach_the_engine_and_async_gives_the_same(engine: Engine) -> None:
     retriever = BioBridgeRetriever(engine=engine, to="gene/protein", relation="enzyme", top=1)
-    found = asyncio.run(retriever.ainvoke("imatinib"))
+    found = awaited(retriever.ainvoke("imatinib"))
     assert found == retriever.invoke("imatinib") and [d.metadata["relation"] for d in found] == ["enzyme"]
     assert {row[1:] for row in engine.asked} == {("gene/protein", "enzyme", 1)}
     for wrong in ({"top": 0}, {"top": 1001}):
@@ -155,7 +162,7 @@ def test_each_tool_answers_with_json(tools: dict[str, BaseTool]) -> None:
     molecule = json.loads(tools["validate_molecule"].invoke({"smiles": "OC(=O)c1ccccc1OC(C)=O"}))
     assert molecule["valid"] and molecule["formula"] == "C9H8O4" and molecule["in_graph"]["name"] == "aspirin"
     assert json.loads(tools["validate_molecule"].invoke({"smiles": "C1CC"}))["valid"] is False
-    assert asyncio.run(tools["validate_molecule"].ainvoke({"smiles": "CCO"})) == tools["validate_molecule"].invoke({"smiles": "CCO"})
+    assert awaited(tools["validate_molecule"].ainvoke({"smiles": "CCO"})) == tools["validate_molecule"].invoke({"smiles": "CCO"})
 
 
 @pytest.mark.parametrize(
