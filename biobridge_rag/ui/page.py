@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from typing import TYPE_CHECKING
 
 from biobridge_rag.errors import BiobridgeError
@@ -57,6 +58,27 @@ def serve(blocks: gr.Blocks, host: str, port: int) -> None:
         )
     except OSError as error:
         raise _address_error(host, port, error) from error
+    except ValueError as error:  # gradio gives a busy machine three seconds, and asks through a proxy where one is set
+        if not _answers(host, port):
+            raise BiobridgeError(
+                f"The page was started on {host}:{port}, but does not answer there.",
+                "Look whether a firewall stands between.",
+            ) from error
+
+
+def _answers(host: str, port: int, patience: float = 60.0) -> bool:
+    """Whether the page answers within `patience` seconds; no proxy is asked."""
+    import httpx
+
+    url = f"http://[{host}]:{port}/" if ":" in host else f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/"
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        try:
+            with httpx.Client(trust_env=False, timeout=max(1.0, end - time.monotonic())) as client:
+                return client.head(url).status_code < 500
+        except httpx.TransportError:
+            time.sleep(0.2)
+    return False
 
 
 def require_address(host: str, port: int) -> None:

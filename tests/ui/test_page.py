@@ -340,6 +340,30 @@ def answer(text: str, **more: Any) -> Answer:
     return Answer("q", text, more.pop("abstained", False), CITED, unsupported, (), more.pop("model", "none"), "0" * 64, **more)
 
 
+def test_the_page_is_served_where_gradio_found_the_machine_too_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradio gives its own server three seconds to answer, which a busy machine does not keep."""
+    import gradio as gr
+
+    monkeypatch.setattr("gradio.networking.url_ok", lambda url: False)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with gr.Blocks() as blocks:
+        gr.Markdown("here")
+    page.serve(blocks, "127.0.0.1", port)
+    try:
+        assert page._answers("127.0.0.1", port)
+        monkeypatch.setattr(page, "_answers", lambda host, port: False)
+        with gr.Blocks() as other:
+            gr.Markdown("there")
+        with pytest.raises(BiobridgeError, match="does not answer there"):
+            page.serve(other, "127.0.0.1", port + 1)
+        other.close()
+    finally:
+        blocks.close()
+    assert not page._answers("127.0.0.1", port, 0.3)
+
+
 def test_an_unsupported_sentence_is_marked_where_it_stands() -> None:
     found = Tags(answer_message(answer("It acts on ABL1 [1]. It cures all (not supported by the evidence).")))
     assert [a["class"] for a in found.of("mark")] == ["unsupported"] and "It cures all not supported by the evidence." in found.text
