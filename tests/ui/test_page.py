@@ -353,6 +353,7 @@ def test_the_page_is_served_where_gradio_found_the_machine_too_slow(monkeypatch:
     page.serve(blocks, "127.0.0.1", port)
     try:
         assert page._answers("127.0.0.1", port)
+        answers = page._answers
         monkeypatch.setattr(page, "_answers", lambda host, port: False)
         with gr.Blocks() as other:
             gr.Markdown("there")
@@ -361,7 +362,7 @@ def test_the_page_is_served_where_gradio_found_the_machine_too_slow(monkeypatch:
         other.close()
     finally:
         blocks.close()
-    assert not page._answers("127.0.0.1", port, 0.3)
+    assert not answers("127.0.0.1", port, 0.3)
 
 
 def test_an_unsupported_sentence_is_marked_where_it_stands() -> None:
