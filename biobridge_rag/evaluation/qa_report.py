@@ -11,6 +11,7 @@ from typing import Any
 
 from biobridge_rag.errors import InputError
 from biobridge_rag.evaluation import report_figures as draw
+from biobridge_rag.evaluation.figures_said import NONE, number, p_value, signed, span
 from biobridge_rag.evaluation.qa_pages import SIGNS, Record, Scored, differing, record_pages
 from biobridge_rag.evaluation.report_pages import Block, Cell, Facts, Figure, Heading, Links, Paragraph, Table, markdown, page
 from biobridge_rag.fetching.downloads import saying_disk_full
@@ -18,7 +19,6 @@ from biobridge_rag.fetching.records import replacing
 
 TITLE = "Question answering"
 SHOWN_DIFFERENCES = 40
-_NONE = "–"
 _LABELS = {"true_false": "true/false"}
 Json = Mapping[str, Any]
 
@@ -84,9 +84,9 @@ def _lead(summary: Json) -> list[Block]:
     if not scored:
         return [*out, Paragraph("Nothing could be scored.", "lead")]
     best = max(scored, key=lambda name: scored[name]["accuracy"])
-    text = f"Of {scored[best]['n_scored']:,} questions, the arm {best} answers {_number(scored[best]['accuracy'])} right"
-    text += f" (95 % interval {_span(scored[best]['ci'])})"
-    others = [f"{name} {_number(a['accuracy'])}" for name, a in scored.items() if name != best]
+    text = f"Of {scored[best]['n_scored']:,} questions, the arm {best} answers {number(scored[best]['accuracy'])} right"
+    text += f" (95 % interval {span(scored[best]['ci'])})"
+    others = [f"{name} {number(a['accuracy'])}" for name, a in scored.items() if name != best]
     return [*out, Paragraph(text + (f"; {', '.join(others)}." if others else "."), "lead")]
 
 
@@ -113,9 +113,9 @@ def _overall(arms: Mapping[str, Json]) -> list[Block]:
     columns: list[tuple[str, Callable[[Json], Cell]]] = [
         ("accuracy", lambda a: _measured(a)),
         ("answerable", lambda a: _measured(a.get("answerable"))),
-        ("unanswerable: abstained", lambda a: Cell(_number((a.get("unanswerable") or {}).get("abstained")))),
-        ("exact match", lambda a: Cell(_number(a["exact_match"]))),
-        ("F1", lambda a: Cell(_number(a["f1"]))),
+        ("unanswerable: abstained", lambda a: Cell(number((a.get("unanswerable") or {}).get("abstained")))),
+        ("exact match", lambda a: Cell(number(a["exact_match"]))),
+        ("F1", lambda a: Cell(number(a["f1"]))),
         ("questions", lambda a: Cell(f"{a['n']:,}")),
         ("failed", lambda a: Cell(f"{a['errors']:,}")),
     ]
@@ -160,8 +160,8 @@ def _groups(arms: Mapping[str, Json]) -> list[Block]:
 def _evidence(arms: Mapping[str, Json]) -> list[Block]:
     header = [f"predicted, top {k}" for k in (1, 5, 10)] + [f"shown, top {k}" for k in (1, 5, 10)] + ["shown at all"]
     rows: list[list[str | Cell]] = [
-        [arm, *(Cell(_number(a["recall"][k])) for k in ("1", "5", "10")),
-         *(Cell(_number(a["evidence_recall"][k])) for k in ("1", "5", "10", "all"))]
+        [arm, *(Cell(number(a["recall"][k])) for k in ("1", "5", "10")),
+         *(Cell(number(a["evidence_recall"][k])) for k in ("1", "5", "10", "all"))]
         for arm, a in arms.items()
     ]  # fmt: skip
     caption = (
@@ -178,7 +178,7 @@ def _abstention(arms: Mapping[str, Json]) -> list[Block]:
         ("abstained rightly", lambda a: Cell(f"{a['abstention']['right']:,}")),
         ("should have abstained", lambda a: Cell(f"{a['abstention']['missed']:,}")),
         ("abstained wrongly", lambda a: Cell(f"{a['abstention']['wrong']:,}")),
-        ("precision", lambda a: Cell(_number(a["abstention"]["precision"]))),
+        ("precision", lambda a: Cell(number(a["abstention"]["precision"]))),
     ]
     return [
         Heading("Abstention"),
@@ -193,11 +193,11 @@ def _abstention(arms: Mapping[str, Json]) -> list[Block]:
 def _citations(arms: Mapping[str, Json]) -> list[Block]:
     columns: list[tuple[str, Callable[[Json], Cell]]] = [
         ("citations", lambda a: Cell(f"{a['citations']['n']:,}")),
-        ("precision", lambda a: Cell(_number(a["citations"]["precision"]))),
+        ("precision", lambda a: Cell(number(a["citations"]["precision"]))),
         ("dangling", lambda a: Cell(f"{a['citations']['dangling']:,}")),
         ("not shown", lambda a: Cell(f"{a['citations']['not_shown']:,}")),
         ("made up, removed", lambda a: Cell(f"{a['citations']['removed']:,}")),
-        ("unsupported sentences", lambda a: Cell(_number(a["citations"]["unsupported_share"]), f"{a['citations']['unsupported']:,}")),
+        ("unsupported sentences", lambda a: Cell(number(a["citations"]["unsupported_share"]), f"{a['citations']['unsupported']:,}")),
     ]
     caption = "A citation is right when its evidence was shown and its sentence is supported by what it cites."
     return [Heading("Citations"), _by_arm(caption, arms, columns)]
@@ -205,11 +205,11 @@ def _citations(arms: Mapping[str, Json]) -> list[Block]:
 
 def _costs(arms: Mapping[str, Json], summary: Json) -> list[Block]:
     columns: list[tuple[str, Callable[[Json], Cell]]] = [
-        ("seconds, p50", lambda a: Cell(_number(a["latency"]["p50"]))),
-        ("seconds, p99", lambda a: Cell(_number(a["latency"]["p99"]))),
+        ("seconds, p50", lambda a: Cell(number(a["latency"]["p50"]))),
+        ("seconds, p99", lambda a: Cell(number(a["latency"]["p99"]))),
         ("calls", lambda a: Cell(f"{a['usage']['calls']:,}")),
         ("tokens", lambda a: Cell(f"{a['usage']['tokens']:,}")),
-        ("US dollars", lambda a: Cell(_NONE if a["usage"]["cost"] is None else f"{a['usage']['cost']:.4f}")),
+        ("US dollars", lambda a: Cell(NONE if a["usage"]["cost"] is None else f"{a['usage']['cost']:.4f}")),
     ]
     caption = f"Seconds of one answer with {summary['run']['concurrency']} at a time, and what language models were asked."
     return [Heading("Time and cost"), _by_arm(caption, arms, columns)]
@@ -222,8 +222,8 @@ def _paired(rows: Sequence[Json], resamples: int) -> list[Block]:
     for over in dict.fromkeys(r["over"] for r in rows):
         body: list[list[str | Cell]] = []
         for r in (r for r in rows if r["over"] == over):
-            cell = Cell(_signed(r["accuracy_difference"]), f"{_signed(r['ci'][0])} to {_signed(r['ci'][1])}, {_p(r['p'])}")
-            f1 = Cell(_signed(r["f1_difference"]), f"{_signed(r['f1_ci'][0])} to {_signed(r['f1_ci'][1])}")
+            cell = Cell(signed(r["accuracy_difference"]), f"{signed(r['ci'][0])} to {signed(r['ci'][1])}, {p_value(r['p'])}")
+            f1 = Cell(signed(r["f1_difference"]), f"{signed(r['f1_ci'][0])} to {signed(r['f1_ci'][1])}")
             body.append(
                 [f"{r['arm']} – {r['other']}", Cell(f"{r['n']:,}"), cell, f1, Cell(f"{r['only_arm']:,}"), Cell(f"{r['only_other']:,}")]
             )
@@ -247,7 +247,7 @@ def _differences(records: Sequence[Record], arms: list[str], scored: Scored) -> 
     if not found:
         return [Heading("What differs between the arms"), Paragraph("Nothing: on every question all arms came to the same.")]
     rows = [
-        [_short(r["question"], 160), _short("; ".join(r.get("answers") or []) or _NONE, 60), *(SIGNS[s] for s in said)]
+        [_short(r["question"], 160), _short("; ".join(r.get("answers") or []) or NONE, 60), *(SIGNS[s] for s in said)]
         for r, said in found[:SHOWN_DIFFERENCES]
     ]
     legend = ", ".join(f"{sign} {name}" for name, sign in SIGNS.items() if sign)
@@ -276,9 +276,9 @@ def _by_arm(caption: str, arms: Mapping[str, Json], columns: Sequence[tuple[str,
 
 def _measured(block: Json | None, *, abstained: bool = False) -> Cell:
     if not block:
-        return Cell(_NONE)
-    note = f"abstained {_number(block['abstained'])}" if abstained else _span(block["ci"]) if block["ci"] else ""
-    return Cell(_number(block["accuracy"]), note)
+        return Cell(NONE)
+    note = f"abstained {number(block['abstained'])}" if abstained else span(block["ci"]) if block["ci"] else ""
+    return Cell(number(block["accuracy"]), note)
 
 
 def _point(block: Json) -> draw.Point:
@@ -292,19 +292,3 @@ def _label(kind: str) -> str:
 def _short(text: str, most: int) -> str:
     text = draw.clean(text)
     return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _number(value: float | None) -> str:
-    return _NONE if value is None else f"{value:.3f}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
-
-
-def _span(interval: Sequence[float]) -> str:
-    return f"{interval[0]:.3f} to {interval[1]:.3f}"
-
-
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

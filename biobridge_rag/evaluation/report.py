@@ -13,6 +13,7 @@ from typing import Any
 
 from biobridge_rag.errors import DiskFullError, InputError
 from biobridge_rag.evaluation import report_figures as draw
+from biobridge_rag.evaluation.figures_said import NONE, number, p_value, signed, span
 from biobridge_rag.evaluation.report_pages import TIED, Block, Cell, Facts, Figure, Heading, Paragraph, Table, markdown, page
 
 TITLE = "Retrieval evaluation"
@@ -23,7 +24,6 @@ LEAKY = (
 _METRICS = ("mrr", "hits@1", "hits@3", "hits@10")
 _NAMES = {"mrr": "MRR", "hits@1": "Hits@1", "hits@3": "Hits@3", "hits@10": "Hits@10"}
 _FIGURES = ("macro", "relations", "learning_curve", "reliability")
-_NONE = "–"
 Json = Mapping[str, Any]
 
 
@@ -101,22 +101,22 @@ def _headline(report: Json, ours: Sequence[str]) -> list[Block]:
     method = next((m for m in ours if m in macro), next(iter(macro), None))
     if method is None:
         return [Paragraph("No method could be ranked on every relation: there is no overall figure.", "lead")]
-    text = f"{method} reaches a macro MRR of {_number(macro[method]['mrr'])}"
+    text = f"{method} reaches a macro MRR of {number(macro[method]['mrr'])}"
     if ci := _interval(report.get("macro_ci"), method, "mrr"):
-        text += f" (95 % interval {_span(ci)})"
+        text += f" (95 % interval {span(ci)})"
     tested = (report.get("macro_against_best_baseline") or {}).get(method)
     if base in macro and tested:
-        text += f"; the best baseline, {base}, reaches {_number(macro[base]['mrr'])}. {_verdict(method, tested)}"
+        text += f"; the best baseline, {base}, reaches {number(macro[base]['mrr'])}. {_verdict(method, tested)}"
     return [Paragraph(text.rstrip(".") + ".", "lead")]
 
 
 def _verdict(method: str, tested: Json) -> str:
     """What a paired comparison shows, in words that say no more than it does."""
-    difference, (low, high) = tested["mrr_difference"], tested["ci"]
+    difference, (low, high), chance = tested["mrr_difference"], tested["ci"], p_value(tested["p"])
     if low <= 0 <= high:
-        return f"The test does not tell them apart: difference {_signed(difference)}, {_signed(low)} to {_signed(high)}, {_p(tested['p'])}"
+        return f"The test does not tell them apart: difference {signed(difference)}, {signed(low)} to {signed(high)}, {chance}"
     low, high = sorted((abs(low), abs(high)))
-    return f"{method} is {'better' if difference > 0 else 'worse'} by {abs(difference):.3f} ({low:.3f} to {high:.3f}, {_p(tested['p'])})"
+    return f"{method} is {'better' if difference > 0 else 'worse'} by {abs(difference):.3f} ({low:.3f} to {high:.3f}, {chance})"
 
 
 def _measured(report: Json, methods: Sequence[str]) -> list[Block]:
@@ -147,7 +147,7 @@ def _macro(report: Json, methods: Sequence[str], ours: Sequence[str]) -> list[Bl
     for m in ranked:
         row: list[str | Cell] = [m, *(marks[k][m] for k in _METRICS)]
         if micro:
-            row.append(Cell(_number(micro.get(m, {}).get("mrr"))))
+            row.append(Cell(number(micro.get(m, {}).get("mrr"))))
         if tested:
             row.append(_difference(tested[m]) if m in tested else Cell("best baseline" if m == base else ""))
         rows.append(row)
@@ -192,7 +192,7 @@ def _relations(rows: Sequence[Json], methods: Sequence[str], ours: Sequence[str]
 
 def _cells(row: Json, methods: Sequence[str], metric: str) -> list[Cell]:
     marked = _marked(row["methods"], row.get("ci"), metric)
-    return [marked.get(m, Cell(_NONE)) for m in methods]
+    return [marked.get(m, Cell(NONE)) for m in methods]
 
 
 def _marked(values: Mapping[str, Json], ci: Json | None, metric: str) -> dict[str, Cell]:
@@ -206,7 +206,7 @@ def _marked(values: Mapping[str, Json], ci: Json | None, metric: str) -> dict[st
     for m, v in values.items():
         interval, top = intervals[m], v[metric] == best
         tied = not top and floor is not None and interval is not None and interval[1] >= floor
-        out[m] = Cell(_number(v[metric]), _span(interval) if interval else "", top, tied)
+        out[m] = Cell(number(v[metric]), span(interval) if interval else "", top, tied)
     return out
 
 
@@ -223,8 +223,8 @@ def _paired(rows: Sequence[Json], ours: Sequence[str]) -> list[Block]:
     body: list[list[str | Cell]] = []
     for r in sorted(tested, key=_label):
         base, against = r["best_baseline"], r["against_best_baseline"]
-        cells = [_difference(against[m]) if m in against else Cell(_NONE) for m in ours]
-        body.append([_label(r), Cell(str(base), _number(r["methods"][base]["mrr"])), *cells])
+        cells = [_difference(against[m]) if m in against else Cell(NONE) for m in ours]
+        body.append([_label(r), Cell(str(base), number(r["methods"][base]["mrr"])), *cells])
     return [*out, Table("Difference in MRR, its 95 % interval and p.", ["Relation", "best baseline", *ours], body)]
 
 
@@ -233,8 +233,8 @@ def _ablation(ablation: Sequence[Json]) -> list[Block]:
     rows: list[list[str | Cell]] = []
     for k, row in enumerate(ablation):
         ci = row.get("ci")
-        cell = Cell(_number(row["mrr"]), _span(ci) if ci else "")
-        rows.append([str(row["name"]), cell, Cell(_signed(row["mrr"] - full) if k else "")])
+        cell = Cell(number(row["mrr"]), span(ci) if ci else "")
+        rows.append([str(row["name"]), cell, Cell(signed(row["mrr"] - full) if k else "")])
     return [Heading("Ablation"), Table("Macro MRR with one part changed at a time.", ["Variant", "MRR", "difference"], rows)]
 
 
@@ -267,25 +267,9 @@ def _interval(ci: Json | None, method: str, metric: str) -> tuple[float, float] 
 
 def _difference(tested: Json) -> Cell:
     low, high = tested["ci"]
-    return Cell(_signed(tested["mrr_difference"]), f"{_signed(low)} to {_signed(high)}, {_p(tested['p'])}")
+    return Cell(signed(tested["mrr_difference"]), f"{signed(low)} to {signed(high)}, {p_value(tested['p'])}")
 
 
 def _legend(ci: object) -> str:
     tied = f" {TIED} its 95 % interval meets that of the best; intervals are a bootstrap over heads." if ci else ""
     return f" Bold: the best.{tied}"
-
-
-def _number(value: float | None) -> str:
-    return _NONE if value is None else f"{value:.3f}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
-
-
-def _span(interval: Sequence[float]) -> str:
-    return f"{interval[0]:.3f} to {interval[1]:.3f}"
-
-
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
