@@ -37,7 +37,7 @@ _ENDS: dict[str, tuple[tuple[NodeType, ...], tuple[NodeType, ...]]] = {
     IS_A: ((_S, *NodeType), (_S, *NodeType)),
     IDENTIFIER: (tuple(NodeType), ()),
 }
-# How often each basis was right, on half of the statements of KG-RAG's benchmark; a prediction states its own.
+# How far each basis is trusted, by judgement: an order, calibrated on nothing; a prediction states its own.
 SURE = {"edge": 0.97, "identifier": 0.97, "name": 0.9, "passage": 0.9, "path": 0.8, "guess": 0.6}
 MIN_TOP, MAX_TOP = 20, 1000
 LIKELY_RANK = 0.1  # a prediction among this share of all tails speaks for a link
@@ -51,7 +51,7 @@ Retrieve = Callable[[Query, Relation, int], Retrieval]
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a statement holds; probability in [0.5, 1] that this is right; basis: edge | identifier | name | passage | path |
+    """Whether a statement holds; probability: how far the basis is trusted, in [0.5, 1]; basis: edge | identifier | name | passage | path |
     predicted | guess; statements: the evidence; missing: what the graph has no node for."""
 
     holds: bool

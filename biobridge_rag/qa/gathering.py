@@ -24,7 +24,7 @@ Retrieve = Callable[[Query, Relation, int], Retrieval]
 Step = str | Retrieval
 """What happens on the way: a line to show, or a retrieval."""
 MAX_KNOWN, MAX_PREDICTED, MIN_PROBABILITY = 12, 5, 0.02
-FIRST = 1.5
+FIRST = 1.5  # what a probability along the relation that is usually meant counts for beside one along another
 TOP, TOP_PAIR, MAX_TOP = 20, 100, 1000
 """Hits asked of a retrieval beyond the known ones; TOP_PAIR where given nodes are looked for among them."""
 
@@ -48,8 +48,7 @@ class Work:
     """One question on its way: what was found, the sentences that lead the answer, and plain facts on what was not found.
 
     linked: the nodes that the question names, with its words; kind: open | choice | true_false; choices: the options; forced: whether a
-    side must be taken; head: the line of a verdict; prediction: short answers, best first; sure: the probability in [0, 1] that the
-    first is right, 0 where nobody knows."""
+    side must be taken; head: the line of a verdict; prediction: short answers, best first."""
 
     question: str
     entities: list[Query]
@@ -67,7 +66,6 @@ class Work:
     forced: bool = False
     head: str = ""
     prediction: list[str] = field(default_factory=list)
-    sure: float = 0.0
 
     def fact(self, text: str, abstains: bool = False) -> None:
         """A plain sentence on what the graph does not hold; part of the answer and of a prompt."""

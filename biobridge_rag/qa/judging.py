@@ -43,7 +43,6 @@ def judge(work: Work, decider: Decider) -> None:
         work.fact(f"What decides: {verdict.said}.")
     work.prediction = [side, sides[not verdict.holds]]
     work.head = f"Answer: {side}"
-    work.sure = verdict.probability
 
 
 def choose(work: Work, decider: Decider, missing: Sequence[str]) -> None:
@@ -66,7 +65,6 @@ def choose(work: Work, decider: Decider, missing: Sequence[str]) -> None:
         best = ranked[0]
         work.prediction = [option.text for option in ranked]
         work.head = f"Answer: {best.text}"
-        work.sure = min(0.97, best.score / max(len(entities), 1))
         names = joined([e.name for e in entities])
         if best.score < len(entities):
             work.fact(f"Not every link of {best.text} to {names} is an edge of the graph; see what each rests on.")

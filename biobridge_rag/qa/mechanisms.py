@@ -54,7 +54,6 @@ def mechanism(work: Work, gatherer: Gatherer, described: Callable[[Node, Node], 
             f"What follows is only predicted: {md_escape(best.node.name)} first, with a probability of {percent(best.probability)} "
             f"{work.ledger.key(best.node)}."
         )
-        work.sure = best.probability
     elif not ranked:
         work.fact(f"The graph holds no target of {drug.name}, and none is predicted.", abstains=True)
 
@@ -92,7 +91,6 @@ def _known(
             f"Which of these targets carries the effect is not settled: the description of {drug.name} names none of them. To tell, the "
             "graph would need a text or an edge that does.", abstains=True,
         )  # fmt: skip
-    work.sure = best.share
     return [r.node.name for r in ranked]
 
 
