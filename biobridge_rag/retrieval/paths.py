@@ -61,19 +61,6 @@ class Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Metapath:
-    """A kind of path between two nodes: how many there are, their degree-weighted path count (the sum of their scores), and the best."""
-
-    n_paths: int
-    count: float
-    best: Path
-
-    @property
-    def name(self) -> str:
-        return self.best.metapath
-
-
-@dataclass(frozen=True, slots=True)
 class Shared:
     """A node that is linked to all given ones: one edge from each of these, in their order, the product of the edges' weights."""
 
@@ -103,34 +90,6 @@ def find_paths(
                 continue
             found.append(path)
     return sorted(found, key=lambda path: (len(path.triples) > 1, -path.score))[:limit]
-
-
-def metapaths(graph: KnowledgeGraph, head: Node, tail: Node, most_hops: int = MAX_HOPS, *, without: Node | None = None) -> list[Metapath]:
-    """All kinds of paths of 1 to `most_hops` edges between two nodes, the highest count first. without, errors: as in find_paths."""
-    links, start, found = adjacency(graph), _position(graph, head), list[Metapath]()
-    for rows, scores in _search(graph, links, head, tail, most_hops, without):
-        kinds, which, n_paths = np.unique(_kinds(links, rows), return_inverse=True, return_counts=True)
-        counts = np.bincount(which, weights=scores, minlength=len(kinds))
-        for kind in range(len(kinds)):
-            (i,) = _highest(links, rows, scores, np.flatnonzero(which == kind), 1)
-            found.append(Metapath(int(n_paths[kind]), float(counts[kind]), _path(graph, links, start, rows[:, i], float(scores[i]))))
-    return sorted(found, key=lambda metapath: (-metapath.count, metapath.name))
-
-
-def path_count(
-    graph: KnowledgeGraph, head: Node, tail: Node, most_hops: int = MAX_HOPS, *,
-    names: Sequence[str] = (), without: Node | None = None,
-) -> float:  # fmt: skip
-    """The degree-weighted path count between two nodes, at least 0: of all kinds of paths together, or of those whose edges have these
-    relation names in this order. without, errors: as in find_paths."""
-    links, total = adjacency(graph), 0.0
-    wanted = [np.array([name == known for known in links.names]) for name in names]
-    for rows, scores in _search(graph, links, head, tail, most_hops, without):
-        if not names:
-            total += float(scores.sum())
-        elif len(rows) == len(names):
-            total += float(scores[np.logical_and.reduce([w[links.kind[row]] for w, row in zip(wanted, rows, strict=True)])].sum())
-    return total
 
 
 def explain(graph: KnowledgeGraph, head: Node, hit: RetrievedNode, relation: Relation | None = None, limit: int = 5) -> list[Path]:

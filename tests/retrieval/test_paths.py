@@ -15,7 +15,7 @@ from biobridge_rag.errors import InputError, UnknownNodeError
 from biobridge_rag.graph import adjacency as made
 from biobridge_rag.graph.adjacency import DAMPING, adjacency
 from biobridge_rag.retrieval import paths as module
-from biobridge_rag.retrieval.paths import Path, explain, find_paths, metapaths, neighbours, path_count, shared
+from biobridge_rag.retrieval.paths import Path, explain, find_paths, neighbours, shared
 from biobridge_rag.types import KnowledgeGraph, Node, NodeType, Relation, RetrievedNode
 
 P, D, S, B = NodeType.PROTEIN, NodeType.DRUG, NodeType.DISEASE, NodeType.BIOLOGICAL_PROCESS
@@ -131,24 +131,13 @@ def test_a_limit_keeps_the_best_and_the_order_of_the_edges_changes_nothing(
 
 @settings(max_examples=80, deadline=None)
 @given(graphs(), st.integers(1, 3), st.data())
-def test_counts_are_sums_over_all_paths(graph: KnowledgeGraph, hops: int, data: st.DataObject) -> None:
+def test_paths_can_leave_a_node_out(graph: KnowledgeGraph, hops: int, data: st.DataObject) -> None:
     start, end, out = data.draw(st.lists(st.integers(0, len(graph.nodes) - 1), min_size=3, max_size=3))
     if start == end or out in (start, end):
         return
     head, tail, without = graph.nodes[start], graph.nodes[end], graph.nodes[out]
     expected = {p: score for p, score in naive(graph, start, end, hops).items() if out not in p[0]}
     assert {spelled(graph, p) for p in find_paths(graph, head, tail, hops, 10_000, without=without)} == set(expected)
-    assert path_count(graph, head, tail, hops, without=without) == pytest.approx(sum(expected.values()))
-    kinds = metapaths(graph, head, tail, hops, without=without)
-    assert sum(m.n_paths for m in kinds) == len(expected) and len({m.name for m in kinds}) == len(kinds)
-    assert [m.count for m in kinds] == sorted((m.count for m in kinds), reverse=True)
-    for metapath in kinds:
-        alike = [p for p in find_paths(graph, head, tail, hops, 10_000, without=without) if p.metapath == metapath.name]
-        assert metapath.best == alike[0] and metapath.n_paths == len(alike)
-        assert metapath.count == pytest.approx(sum(p.score for p in alike))
-    for names in {p[1] for p in expected} | {("ppi", "no such")}:
-        of_these = sum(score for p, score in expected.items() if p[1] == names)
-        assert path_count(graph, head, tail, hops, names=names, without=without) == pytest.approx(of_these)
 
 
 @settings(max_examples=80, deadline=None)
