@@ -13,7 +13,7 @@ from biobridge_rag.graph.incidence import linked
 from biobridge_rag.qa.comparing import explained
 from biobridge_rag.qa.gathering import MAX_KNOWN, MAX_PREDICTED, MIN_PROBABILITY, TOP_PAIR, Gatherer, Step, Work
 from biobridge_rag.qa.markdown import md_escape
-from biobridge_rag.qa.statements import Statement, about, known, percent, predicted
+from biobridge_rag.qa.statements import about, known, percent, predicted
 from biobridge_rag.qa.wording import joined
 from biobridge_rag.retrieval.mechanism import rank_targets
 from biobridge_rag.types import Node, NodeType, Query, Relation, RetrievedNode
@@ -68,8 +68,8 @@ def _known(
     graph = gatherer.graph
     triples = gatherer.triples(drug.node)
     edges = {t.tail.id: t for t in triples if t.relation == _TARGET}
-    predicted_ = {h.node.id: h.parts.get("bridge", 0.0) for h in hits}
-    ranked = rank_targets(graph, drug.node, [t.tail for t in edges.values()], diseases, predicted_, described)
+    by_bridge = {h.node.id: h.parts.get("bridge", 0.0) for h in hits}
+    ranked = rank_targets(graph, drug.node, [t.tail for t in edges.values()], diseases, by_bridge, described)
     if not ranked:
         return []
     facts = [known(edges[r.node.id]) for r in ranked[:MAX_KNOWN]]
@@ -80,7 +80,7 @@ def _known(
     for disease in diseases:
         if graph.position(disease.type, disease.id) in gene_of:
             work.ledger.add(known(t) for t in gatherer.triples(best.node) if t.tail == disease)
-    work.lead.append(f"{_clause(facts[0])} {key}.")
+    work.lead.append(f"{md_escape(facts[0].text)} {key}.")
     if len(ranked) > 1:
         others = joined([f"{md_escape(r.node.name)} {work.ledger.key(r.node)}" for r in ranked[1:4]], more=len(ranked) > 4)
         work.lead.append(f"The graph links {len(ranked)} proteins to {work.named(drug)}: {md_escape(best.node.name)} {key}, {others}.")
@@ -92,7 +92,3 @@ def _known(
             "graph would need a text or an edge that does.", abstains=True,
         )  # fmt: skip
     return [r.node.name for r in ranked]
-
-
-def _clause(statement: Statement) -> str:
-    return md_escape(statement.text)

@@ -13,7 +13,7 @@ many drugs have the target).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from biobridge_rag.graph.incidence import linked
@@ -47,12 +47,11 @@ def rank_targets(
     drug's description fits a protein, in [0, 1]."""
     at = graph.position(drug.type, drug.id)
     indicated = linked(graph, at, "indication", _S) if at is not None else frozenset()
-    asked = {p for s in diseases if (p := graph.position(s.type, s.id)) is not None}
-    genes_of = {s: _genes(graph, p) for s in diseases if (p := graph.position(s.type, s.id)) is not None}
-    asked |= {p for s in asked for p in linked(graph, s, "parent-child", _S)}
+    terms_of = {s: {p, *linked(graph, p, "parent-child", _S)} for s in diseases if (p := graph.position(s.type, s.id)) is not None}
+    genes_of = {s: _all(graph, terms, "associated with", _P) for s, terms in terms_of.items()}
+    asked = frozenset().union(*terms_of.values())
     own = {at}
-    peers = frozenset().union(*(linked(graph, s, "indication", _D) for s in indicated)) - own
-    asked_peers = frozenset().union(*(linked(graph, s, "indication", _D) for s in asked)) - own
+    peers, asked_peers = (_all(graph, some, "indication", _D) - own for some in (indicated, asked))
     of_asked = frozenset().union(*genes_of.values())
     of_indicated = [linked(graph, s, "associated with", _P) for s in indicated]
     rows = []
@@ -92,7 +91,6 @@ def rank_targets(
     return [RankedTarget(node, score, math.exp(score - highest) / total, reasons, text) for score, node, reasons, text in ranked]
 
 
-def _genes(graph: KnowledgeGraph, disease: int) -> frozenset[int]:
-    """The proteins that are associated with a disease or with its parent and child terms."""
-    terms = {disease, *linked(graph, disease, "parent-child", _S)}
-    return frozenset[int]().union(*(linked(graph, term, "associated with", _P) for term in terms))
+def _all(graph: KnowledgeGraph, positions: Collection[int], name: str, node_type: NodeType) -> frozenset[int]:
+    """The nodes of a type that edges of that name link to any of these."""
+    return frozenset[int]().union(*(linked(graph, at, name, node_type) for at in positions))
